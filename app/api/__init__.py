@@ -1,0 +1,1 @@
+"""The HTTP and live contract: parse, call, answer. No SQL, no rules."""

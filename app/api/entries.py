@@ -1,0 +1,141 @@
+"""A wallet's ledger, newest first: for the customer, for the operator, for a spreadsheet."""
+
+import csv
+import io
+from typing import Any, Final
+
+import msgspec
+
+from app.api import fields
+from app.api.auth import Access
+from app.api.http import Answer, Call, Route
+from app.errors import ForbiddenScope, InvalidRequest, NotFound
+from app.live.messages import PublicEntry, public_entry
+from app.rules.ledger import Entry
+from app.rules.times import rfc3339
+from app.store import reads
+from app.store.reads import EntryFilter
+
+_KINDS: Final = ("event", "grant", "top_up", "adjustment", "settings")
+_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
+_CSV_PAGE_ROWS: Final = 1_000
+
+
+class OperatorEntry(PublicEntry, frozen=True, kw_only=True):
+    """An entry with what is the operator's alone."""
+
+    unit_credits: int | None = None
+    price_version: int | None = None
+    cost_usd: str | None = None
+    metadata: dict[str, Any] | None = None
+    reason: str | None = None
+    actor: str | None = None
+    idempotency_key: str | None = None
+
+
+class EntriesAnswer(msgspec.Struct, frozen=True):
+    """A page of the ledger: for a widget token, each entry without what is the operator's alone."""
+
+    entries: list[PublicEntry]
+    next_cursor: str | None
+
+
+async def list_entries(call: Call) -> Answer:
+    """A page of the ledger as JSON, or all that is asked for as CSV."""
+    fields.only_query(call, "limit", "cursor", "kind", "event", "from", "to")
+    customer_id = fields.path_customer(call)
+    if await reads.wallet(call.services.db, customer_id) is None:
+        raise NotFound("There is no wallet for this customer yet.", customer_id=customer_id)
+    wanted = _filter(call)
+    if _wants_csv(call):
+        return await _csv(call, customer_id, wanted)
+    found, before = await reads.entries(
+        call.services.db, customer_id, wanted, limit=fields.limit(call), before=_before(call)
+    )
+    return Answer(EntriesAnswer([_shown(call, entry) for entry in found], fields.make_cursor(before)))
+
+
+def _filter(call: Call) -> EntryFilter:
+    kind = call.query.get("kind")
+    if kind is not None and kind not in _KINDS:
+        raise InvalidRequest(f"kind: one of {', '.join(_KINDS)}.", field="kind")
+    event = call.query.get("event")
+    if event is not None:
+        fields.event_name(event)
+    return EntryFilter(kind=kind, event=event, since=fields.time_ms(call, "from"), until=fields.time_ms(call, "to"))
+
+
+def _before(call: Call) -> int | None:
+    text = fields.cursor(call)
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise InvalidRequest("cursor: take it from next_cursor as it is.", field="cursor")
+    return int(text)
+
+
+def _wants_csv(call: Call) -> bool:
+    return call.headers.get(b"accept", b"").startswith(b"text/csv")
+
+
+def _shown(call: Call, entry: Entry) -> PublicEntry:
+    public = public_entry(entry, rfc3339(entry.created_at))
+    if call.credential.customer_id is not None:
+        return public
+    return OperatorEntry(
+        **msgspec.structs.asdict(public),
+        unit_credits=entry.unit_credits,
+        price_version=entry.price_version,
+        cost_usd=fields.usd(entry.cost_nanos),
+        metadata=entry.metadata,
+        reason=entry.reason,
+        actor=entry.actor,
+        idempotency_key=entry.idempotency_key,
+    )
+
+
+async def _csv(call: Call, customer_id: str, wanted: EntryFilter) -> Answer:
+    """Every entry asked for, newest first, up to the named limit of rows."""
+    columns = (PublicEntry if call.credential.customer_id is not None else OperatorEntry).__struct_fields__
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(columns)
+    before, left = _before(call), call.services.config.limits.csv_rows_max
+    while left > 0:
+        found, before = await reads.entries(
+            call.services.db, customer_id, wanted, limit=min(_CSV_PAGE_ROWS, left), before=before
+        )
+        rows.writerows([_cell(getattr(_shown(call, entry), name)) for name in columns] for entry in found)
+        left -= len(found)
+        if before is None:
+            break
+    headers = [
+        (b"content-type", b"text/csv; charset=utf-8"),
+        (b"content-disposition", b'attachment; filename="entries.csv"'),
+    ]
+    if before is not None:
+        headers.append((b"x-next-cursor", (fields.make_cursor(before) or "").encode()))
+    return Answer(text.getvalue().encode(), headers=headers)
+
+
+def _cell(value: Any) -> str | int:
+    """A value for a spreadsheet: a text that it would run as a formula is quoted so that it shows as it is."""
+    if value is None:
+        return ""
+    if isinstance(value, int):
+        return value
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return "'" + text if text.startswith(_FORMULA_STARTS) else text
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/v1/wallets/{customer_id}/entries",
+        access=Access("meter", "read"),
+        handler=list_entries,
+        summary="Read a wallet's ledger",
+        answers={200: EntriesAnswer},
+        errors=(NotFound, ForbiddenScope),
+    ),
+)

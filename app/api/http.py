@@ -1,0 +1,337 @@
+"""From an ASGI request to a route's handler and back: credential, body, answer, and one shape for every error."""
+
+import hashlib
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, NoReturn, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.auth import Access, Credential
+from app.api.services import Services
+from app.errors import (
+    BodyTooLarge,
+    ChargeError,
+    ForbiddenScope,
+    Internal,
+    InvalidJSON,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    UnsupportedMediaType,
+)
+
+log = logging.getLogger("chargly.api")
+
+T = TypeVar("T")
+_JSON_TYPE: Final = (b"content-type", b"application/json")
+_NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
+_PATH_OF_ERROR: Final = re.compile(r" - at `(?:key in )?\$(.*)`\Z")
+_NAMED_FIELD: Final = re.compile(r"field `([^`]*)`")
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_.:-]{1,128}\Z")
+_KEY_LENGTH_MAX: Final = 255
+_encode: Final = msgspec.json.Encoder().encode
+_encode_canonical: Final = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a handler gives back: a body to encode (or bytes as they are), a status, further headers."""
+
+    body: Any
+    status: int = 200
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One request as a handler sees it, after its credential has passed and its body has been read."""
+
+    services: Services
+    credential: Credential
+    method: str
+    path: str
+    params: Mapping[str, str]
+    headers: Mapping[bytes, bytes]
+    query: Mapping[str, str]
+    raw: bytes
+    body: Any
+    origin: str
+
+    def owns(self, customer_id: str) -> None:
+        """Lets a token go to its own wallet alone.
+
+        Raises:
+            ForbiddenScope: the wallet is somebody else's.
+
+        """
+        owner = self.credential.customer_id
+        if owner is not None and owner != customer_id:
+            raise ForbiddenScope("This widget token is for another customer's wallet.")
+
+    @property
+    def actor(self) -> str:
+        """Who the ledger says did it."""
+        return self.credential.name
+
+    def idempotency(self) -> tuple[str | None, str | None]:
+        """The caller's key, from the header or the body, and a hash of the request that it came with.
+
+        The hash covers method, path and the request as understood, so neither the order of its fields nor the place
+        of the key matters.
+
+        Raises:
+            InvalidRequest: the two differ, or the key is too long or not printable.
+
+        """
+        in_header = self.headers.get(b"idempotency-key")
+        in_body: str | None = getattr(self.body, "idempotency_key", None)
+        if in_header is None and in_body is None:
+            return None, None
+        key = in_body if in_header is None else _header_text(in_header)
+        if in_body is not None and in_body != key:
+            raise InvalidRequest(
+                "The Idempotency-Key header and the body's idempotency_key differ.", field="idempotency_key"
+            )
+        if not key or len(key) > _KEY_LENGTH_MAX or not key.isprintable():
+            raise InvalidRequest(
+                f"An idempotency key has 1 to {_KEY_LENGTH_MAX} printable characters.", field="idempotency_key"
+            )
+        fields = msgspec.to_builtins(self.body) if self.body is not None else {}
+        fields.pop("idempotency_key", None)
+        canonical = _encode_canonical([self.method, self.path, fields])
+        return key, hashlib.sha256(canonical).hexdigest()
+
+
+def _header_text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidRequest("The Idempotency-Key header is not UTF-8.", field="idempotency_key") from error
+
+
+Handler = Callable[[Call], Awaitable[Answer]]
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the contract: what it takes, who may call it, what it answers. Feeds the router, later OpenAPI.
+
+    `request` is the body's struct (None: no body is read; bytes: taken as it came); `optional_body` lets an empty one
+    stand for `{}`; `answers` are the body's structs by status, `errors` what it may refuse with beside what all do.
+    """
+
+    method: str
+    path: str
+    access: Access
+    handler: Handler
+    summary: str
+    request: Any = None
+    optional_body: bool = False
+    answers: Mapping[int, Any] = {}
+    errors: Sequence[type[ChargeError]] = ()
+
+
+class Endpoint:
+    """All routes of one path, as an ASGI app."""
+
+    def __init__(self, routes: Sequence[Route], services: Services) -> None:
+        self._services = services
+        self._routes = {route.method: route for route in routes}
+        if "GET" in self._routes:
+            self._routes["HEAD"] = self._routes["GET"]
+        self._decoders = {
+            route.method: msgspec.json.Decoder(route.request)
+            for route in routes
+            if route.request is not None and route.request is not bytes
+        }
+        self._allow = ", ".join(sorted(self._routes)).encode()
+        self._body_bytes_max = services.config.limits.body_bytes_max
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request. Errors of the contract are answered here, others further out."""
+        route = self._routes.get(scope["method"])
+        if route is None:
+            raise _Allow(self._allow)
+        services = self._services
+        headers = dict(scope["headers"])
+        if route.access.public:
+            credential = Credential(name="anybody")
+        else:
+            credential = await services.auth.authenticate(headers)
+            route.access.check(credential)
+        raw, body = b"", None
+        if route.request is not None:
+            raw = await self._read(headers, receive)
+            body = raw if route.request is bytes else self._decode(route, headers, raw)
+        call = Call(
+            services=services,
+            credential=credential,
+            method=route.method,
+            path=scope["path"],
+            params=scope["path_params"],
+            headers=headers,
+            query=_query(scope["query_string"]),
+            raw=raw,
+            body=body,
+            origin=request_origin(scope, headers),
+        )
+        await send_answer(await route.handler(call), scope, send)
+
+    async def _read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        most = self._body_bytes_max
+        declared = headers.get(b"content-length", b"0")
+        if not declared.isdigit() or int(declared) > most:
+            raise _too_large(most)
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if message.get("more_body"):
+            parts, size = [body], len(body)
+            while message.get("more_body") and size <= most:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise InvalidRequest("The request ended before its body did.", field="body")
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+            body = b"".join(parts)
+        if len(body) > most:
+            raise _too_large(most)
+        return body
+
+    def _decode(self, route: Route, headers: Mapping[bytes, bytes], raw: bytes) -> Any:
+        if route.optional_body and not raw:
+            raw = b"{}"
+        elif headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
+            raise UnsupportedMediaType
+        return decode_json(self._decoders[route.method], raw)
+
+
+class _Allow(MethodNotAllowed):
+    def __init__(self, methods: bytes) -> None:
+        super().__init__(f"This path takes {methods.decode()}.")
+        self.methods = methods
+
+
+def _too_large(most: int) -> BodyTooLarge:
+    return BodyTooLarge(f"A request body has {most} bytes at most.", limit_bytes=most)
+
+
+def decode_json(decoder: "msgspec.json.Decoder[T]", raw: bytes) -> T:
+    """A body as its struct.
+
+    Raises:
+        InvalidJSON: it is no JSON in UTF-8.
+        InvalidRequest: it is not of the struct's shape; `field` names where.
+
+    """
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        _raise_invalid(str(error))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidJSON from error
+    except RecursionError as error:
+        raise InvalidJSON("The request body is nested too deeply.") from error
+
+
+def _raise_invalid(text: str) -> NoReturn:
+    where = _PATH_OF_ERROR.search(text)
+    path = where[1].replace("[...]", "").lstrip(".") if where else ""
+    problem = text[: where.start()] if where else text
+    named = _NAMED_FIELD.search(problem)
+    field = ".".join(part for part in (path, named[1] if named else "") if part)
+    raise InvalidRequest(f"{field or 'body'}: {problem}.", field=field or "body")
+
+
+def _query(raw: bytes) -> Mapping[str, str]:
+    return dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True)) if raw else {}
+
+
+def request_origin(scope: Scope, headers: Mapping[bytes, bytes]) -> str:
+    """The server's own origin as this request's sender sees it, e.g. `http://127.0.0.1:8000`."""
+    scheme = {"ws": "http", "wss": "https"}.get(scope["scheme"], scope["scheme"])
+    return f"{scheme}://{headers.get(b'host', b'').decode('latin-1').lower()}"
+
+
+async def send_answer(answer: Answer, scope: Scope, send: Send) -> None:
+    """Sends an answer; bytes go as they are, anything else as JSON."""
+    if isinstance(answer.body, bytes):
+        content, headers = answer.body, list(answer.headers)
+    else:
+        content, headers = _encode(answer.body), [_JSON_TYPE, *answer.headers]
+    headers.append((b"content-length", str(len(content)).encode()))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else content})
+
+
+def error_answer(error: ChargeError) -> Answer:
+    """A refusal as an answer."""
+    headers = []
+    if error.retry_after_seconds is not None:
+        headers.append((b"retry-after", str(error.retry_after_seconds).encode()))
+    if isinstance(error, _Allow):
+        headers.append((b"allow", error.methods))
+    return Answer(error.body(), error.status, headers)
+
+
+async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    """Where no route is."""
+    raise NotFound(f"There is nothing at {scope['path'][:200]}.")
+
+
+class RequestIds:
+    """The outermost layer: an id for every request, the caller's own where it is sane, and headers that are always safe."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Marks the answer of a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = scope["request_id"] = _request_id(scope)
+
+        async def send_marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id), _NOSNIFF]
+            await send(message)
+
+        await self._app(scope, receive, send_marked)
+
+
+class Refusals:
+    """Inside of CORS, so that a browser may read them: every error in one shape, a fault of ours with a log line."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes a request on; what it raises becomes an answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def send_watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_watched)
+        except ChargeError as error:
+            await send_answer(error_answer(error), scope, send)
+        except Exception:
+            log.exception("%s %s failed (request %s)", scope["method"], scope["path"], scope["request_id"].decode())
+            if started:
+                raise
+            await send_answer(error_answer(Internal()), scope, send)
+
+
+def _request_id(scope: Scope) -> bytes:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.match(value):
+            return bytes(value)
+    return b"req_" + secrets.token_hex(8).encode()

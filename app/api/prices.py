@@ -1,0 +1,241 @@
+"""The catalogue: what each action costs, in versions that never change; and the packs on sale."""
+
+import re
+from typing import Annotated, Final
+
+import msgspec
+
+from app.api import fields
+from app.api.auth import Access
+from app.api.fields import Credits, Currency, MinorUnits, Name, Strict, UnitCredits
+from app.api.http import Answer, Call, Route
+from app.errors import InvalidRequest, NotFound, VersionConflict
+from app.rules.times import rfc3339
+from app.store.catalogue import Pack, PriceVersion
+
+_CODE: Final = re.compile(r"[A-Za-z0-9_-]{1,100}\Z")
+
+
+class PriceRequest(Strict):
+    """A new version of a price: credits for one unit, and for one unit by a model's name."""
+
+    credits: UnitCredits
+    label: Name | None = None
+    per_model: dict[Name, UnitCredits] = {}
+    tiers: None = None
+    expected_version: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
+class PriceAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of a price."""
+
+    event: str
+    version: int
+    credits: int
+    label: str
+    per_model: dict[str, int]
+    tiers: None
+    archived: bool
+    created_at: str
+
+
+class PricesAnswer(msgspec.Struct, frozen=True):
+    """The prices in force."""
+
+    prices: list[PriceAnswer]
+    generation: int
+
+
+class VersionsAnswer(msgspec.Struct, frozen=True):
+    """Every version of a price, newest first."""
+
+    versions: list[PriceAnswer]
+
+
+class PackRequest(Strict):
+    """Credits to sell: `amount` in minor units of `currency`."""
+
+    name: Name
+    credits: Credits
+    amount: MinorUnits
+    currency: Currency = "usd"
+
+
+class PacksAnswer(msgspec.Struct, frozen=True):
+    """The packs on sale."""
+
+    packs: list[Pack]
+
+
+def price_answer(price: PriceVersion) -> PriceAnswer:
+    """A price as the contract shows it."""
+    return PriceAnswer(
+        event=price.event,
+        version=price.version,
+        credits=price.credits,
+        label=price.label,
+        per_model=price.per_model,
+        tiers=None,
+        archived=price.archived,
+        created_at=rfc3339(price.created_at),
+    )
+
+
+async def list_prices(call: Call) -> Answer:
+    """The prices in force."""
+    prices = await call.services.catalogue.prices()
+    generation = (await call.services.catalogue.fresh()).generation
+    return Answer(PricesAnswer([price_answer(price) for price in prices], generation))
+
+
+async def read_price(call: Call) -> Answer:
+    """An event's price in force."""
+    return Answer(price_answer(await call.services.catalogue.price(_event(call))))
+
+
+async def list_versions(call: Call) -> Answer:
+    """Every version that an event's price has had."""
+    versions = await call.services.catalogue.versions(_event(call))
+    if not versions:
+        raise NotFound("This event never had a price.")
+    return Answer(VersionsAnswer([price_answer(version) for version in versions]))
+
+
+async def put_price(call: Call) -> Answer:
+    """Makes a new version of a price. Balances do not move."""
+    body: PriceRequest = call.body
+    event = _event(call)
+    models_max = call.services.config.limits.models_per_price_max
+    if len(body.per_model) > models_max:
+        raise InvalidRequest(f"per_model: {models_max} models at most.", field="per_model")
+    for model in body.per_model:
+        fields.printable(model, "per_model")
+    made, first = await call.services.catalogue.put_price(
+        event,
+        body.credits,
+        fields.printable(body.label, "label") or event,
+        body.per_model,
+        expected_version=body.expected_version,
+        actor=call.actor,
+    )
+    return Answer(price_answer(made), 201 if first else 200)
+
+
+async def archive_price(call: Call) -> Answer:
+    """Ends an event's price; what it has priced keeps it."""
+    await call.services.catalogue.archive_price(_event(call), actor=call.actor)
+    return Answer(b"", 204)
+
+
+async def list_packs(call: Call) -> Answer:
+    """The packs on sale."""
+    return Answer(PacksAnswer(await call.services.catalogue.packs()))
+
+
+async def put_pack(call: Call) -> Answer:
+    """Sets a pack. Checkouts made before keep what they were made with."""
+    body: PackRequest = call.body
+    pack = Pack(
+        code=_code(call),
+        name=fields.printable(body.name, "name") or "",
+        credits=body.credits,
+        amount=body.amount,
+        currency=body.currency,
+    )
+    await call.services.catalogue.put_pack(pack)
+    return Answer(pack)
+
+
+async def archive_pack(call: Call) -> Answer:
+    """Takes a pack off sale."""
+    await call.services.catalogue.archive_pack(_code(call))
+    return Answer(b"", 204)
+
+
+def _event(call: Call) -> str:
+    return fields.event_name(call.params["event"], flat_rate=True)
+
+
+def _code(call: Call) -> str:
+    code = call.params["code"]
+    if not _CODE.match(code):
+        raise InvalidRequest("code: letters, digits, '_' and '-', up to 100.", field="code")
+    return code
+
+
+_READ = Access("meter")
+_CHANGE = Access("prices")
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/v1/prices",
+        access=_READ,
+        handler=list_prices,
+        summary="List prices",
+        answers={200: PricesAnswer},
+    ),
+    Route(
+        method="GET",
+        path="/v1/prices/{event}",
+        access=_READ,
+        handler=read_price,
+        summary="Read a price",
+        answers={200: PriceAnswer},
+        errors=(NotFound,),
+    ),
+    Route(
+        method="PUT",
+        path="/v1/prices/{event}",
+        access=_CHANGE,
+        handler=put_price,
+        summary="Make a new version of a price",
+        request=PriceRequest,
+        answers={200: PriceAnswer, 201: PriceAnswer},
+        errors=(VersionConflict,),
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/prices/{event}",
+        access=_CHANGE,
+        handler=archive_price,
+        summary="Archive a price",
+        answers={204: None},
+        errors=(NotFound,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/prices/{event}/versions",
+        access=_READ,
+        handler=list_versions,
+        summary="List a price's versions",
+        answers={200: VersionsAnswer},
+        errors=(NotFound,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/packs",
+        access=Access("meter", "read"),
+        handler=list_packs,
+        summary="List packs",
+        answers={200: PacksAnswer},
+    ),
+    Route(
+        method="PUT",
+        path="/v1/packs/{code}",
+        access=_CHANGE,
+        handler=put_pack,
+        summary="Set a pack",
+        request=PackRequest,
+        answers={200: Pack},
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/packs/{code}",
+        access=_CHANGE,
+        handler=archive_pack,
+        summary="Take a pack off sale",
+        answers={204: None},
+        errors=(NotFound,),
+    ),
+)

@@ -1,0 +1,62 @@
+"""The route table, and the Starlette routes made of it."""
+
+from collections.abc import Sequence
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, WebSocketRoute
+from starlette.routing import Route as StarletteRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.api import checkouts, entries, events, ops, prices, wallets
+from app.api.http import Endpoint, Route, not_found
+from app.api.live import LiveEndpoint
+from app.api.pages import Files, page
+from app.api.services import Services
+from app.errors import MethodNotAllowed, NotFound
+
+ROUTES: Sequence[Route] = (
+    *events.ROUTES,
+    *wallets.ROUTES,
+    *entries.ROUTES,
+    *checkouts.ROUTES,
+    *prices.ROUTES,
+    *ops.ROUTES,
+)
+"""Every route of the contract: method, path, credential, request and answer structs, errors."""
+
+
+def starlette_routes(services: Services) -> list[BaseRoute]:
+    """The routes of a server, those that are called most first."""
+    return [
+        *endpoints(ROUTES, services),
+        WebSocketRoute("/v1/live", LiveEndpoint(services).serve),
+        StarletteRoute("/top-up/return", _top_up_page, methods=["GET"]),
+        Mount("/static", _in_our_shape(Files())),
+        Mount("/", not_found),
+    ]
+
+
+def endpoints(routes: Sequence[Route], services: Services) -> list[BaseRoute]:
+    """One Starlette route for each path of a table."""
+    by_path: dict[str, list[Route]] = {}
+    for route in routes:
+        by_path.setdefault(route.path, []).append(route)
+    return [StarletteRoute(path, Endpoint(group, services)) for path, group in by_path.items()]
+
+
+async def _top_up_page(_request: Request) -> Response:
+    return page("top-up.html")
+
+
+def _in_our_shape(app: ASGIApp) -> ASGIApp:
+    """Starlette's own refusals as ours."""
+
+    async def shaped(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except HTTPException as error:
+            raise (MethodNotAllowed() if error.status_code == 405 else NotFound()) from error
+
+    return shaped

@@ -1,0 +1,26 @@
+"""What the routes call, built once by `main.create_app` and handed to each of them."""
+
+import msgspec
+
+from app.api.auth import Authenticator
+from app.config import Config
+from app.live.hub import Hub
+from app.payments.checkout import Checkouts
+from app.payments.gateway import Gateway
+from app.store.catalogue import CatalogueStore
+from app.store.db import Database
+from app.store.writer import Writer
+
+
+class Services(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of one running process."""
+
+    config: Config
+    db: Database
+    catalogue: CatalogueStore
+    writer: Writer
+    hub: Hub
+    gateway: Gateway
+    checkouts: Checkouts
+    auth: Authenticator
+    schema_revision: str

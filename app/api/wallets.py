@@ -1,0 +1,406 @@
+"""Wallets: made, read, listed, set; credits given and corrected by hand; tokens for browsers."""
+
+import msgspec
+
+from app.api import fields
+from app.api.auth import TOKEN_SCOPES, Access, TokenScope
+from app.api.fields import Credits, Name, Priority, Reason, SignedCredits, Strict, Threshold, TokenSeconds
+from app.api.http import Answer, Call, Route
+from app.errors import ForbiddenScope, IdempotencyConflict, InsufficientCredits, InvalidRequest, NotFound
+from app.rules.ledger import SETTINGS, AddGrant, Adjust, Category, ChangeSettings, Entry, Grant, OpenWallet, Wallet
+from app.rules.times import rfc3339
+from app.store import reads
+from app.store.ids import new_id
+
+_REPLAYED = ((b"idempotent-replayed", b"true"),)
+
+
+class GrantAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Credits that came in together, and what remains of them."""
+
+    id: str
+    category: str
+    status: str
+    credits: int
+    remaining: int
+    priority: int
+    effective_at: str
+    expires_at: str | None
+    source: str
+
+
+class WalletAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A wallet as it stands, with its grants that are not used up, in burn-down order."""
+
+    customer_id: str
+    name: str | None
+    balance: int
+    held: int
+    available: int
+    version: int
+    low_balance_threshold: int | None
+    low: bool
+    frozen: bool
+    overdraft_limit: int
+    spend_limit: None
+    auto_top_up: None
+    grants: list[GrantAnswer]
+    created_at: str
+
+
+class WalletSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A wallet in a list, without its grants."""
+
+    customer_id: str
+    name: str | None
+    balance: int
+    held: int
+    available: int
+    version: int
+    low_balance_threshold: int | None
+    low: bool
+    frozen: bool
+    created_at: str
+
+
+class WalletsAnswer(msgspec.Struct, frozen=True):
+    """A page of wallets."""
+
+    wallets: list[WalletSummary]
+    next_cursor: str | None
+
+
+class OpenRequest(Strict):
+    """A wallet to make."""
+
+    customer_id: str
+    name: Name | None = None
+    low_balance_threshold: Threshold | None = None
+    idempotency_key: str | None = None
+
+
+class SettingsRequest(Strict):
+    """Settings to change; those not named stay, null takes one away."""
+
+    name: Name | None | msgspec.UnsetType = msgspec.UNSET
+    low_balance_threshold: Threshold | None | msgspec.UnsetType = msgspec.UNSET
+
+
+class GrantRequest(Strict):
+    """Credits to give."""
+
+    credits: Credits
+    category: Category
+    reason: Reason | None = None
+    priority: Priority = 50
+    idempotency_key: str | None = None
+
+
+class AdjustmentRequest(Strict):
+    """A correction, with why."""
+
+    credits: SignedCredits
+    reason: Reason
+    idempotency_key: str | None = None
+
+
+class AdjustmentAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The correction as the ledger has it."""
+
+    id: str
+    customer_id: str
+    kind: str
+    description: str
+    credits: int
+    reason: str
+    balance: int
+    held: int
+    available: int
+    version: int
+    created_at: str
+
+
+class TokenRequest(Strict):
+    """A token to make: seconds until it ends, and what it may do."""
+
+    expires_in: TokenSeconds = 900
+    scopes: tuple[TokenScope, ...] = TOKEN_SCOPES
+
+
+class TokenAnswer(msgspec.Struct, frozen=True):
+    """A widget token, for a browser."""
+
+    token: str
+    expires_at: str
+
+
+async def list_wallets(call: Call) -> Answer:
+    """A page of wallets."""
+    fields.only_query(call, "query", "low", "limit", "cursor")
+    low = call.query.get("low", "false")
+    if low not in ("true", "false"):
+        raise InvalidRequest("low: true or false.", field="low")
+    found, after = await reads.wallets(
+        call.services.db,
+        query=call.query.get("query"),
+        low=low == "true",
+        limit=fields.limit(call),
+        after=fields.cursor(call),
+    )
+    return Answer(WalletsAnswer([wallet_summary(wallet) for wallet in found], fields.make_cursor(after)))
+
+
+async def open_wallet(call: Call) -> Answer:
+    """Makes a wallet, or tells the one that is there."""
+    body: OpenRequest = call.body
+    customer_id = fields.customer(body.customer_id)
+    key, request_hash = call.idempotency()
+    outcome = await call.services.writer.submit(
+        OpenWallet(
+            customer_id=customer_id,
+            id=new_id("set", customer_id),
+            actor=call.actor,
+            key=key,
+            request_hash=request_hash,
+            name=fields.printable(body.name, "name"),
+            low_balance_threshold=body.low_balance_threshold,
+        )
+    )
+    if outcome.entry is None:
+        return Answer(await _as_it_stands(call, outcome.wallet))
+    return Answer(_as_opened(outcome.entry), 201, _REPLAYED if outcome.replayed else ())
+
+
+def _as_opened(entry: Entry) -> WalletAnswer:
+    """The wallet as its opening entry tells it, so that a replay is the first answer again."""
+    detail = entry.detail or {}
+    wallet = msgspec.convert(detail["wallet"], Wallet)
+    return wallet_answer(wallet, msgspec.convert(detail["grants"], list[Grant]))
+
+
+async def _as_it_stands(call: Call, wallet: Wallet) -> WalletAnswer:
+    return wallet_answer(wallet, await reads.live_grants(call.services.db, wallet.customer_id))
+
+
+async def read_wallet(call: Call) -> Answer:
+    """A wallet as it stands."""
+    return Answer(await _as_it_stands(call, await _existing(call)))
+
+
+async def _existing(call: Call) -> Wallet:
+    customer_id = fields.path_customer(call)
+    wallet = await reads.wallet(call.services.db, customer_id)
+    if wallet is None:
+        raise NotFound("There is no wallet for this customer yet.", customer_id=customer_id)
+    return wallet
+
+
+async def change_settings(call: Call) -> Answer:
+    """Changes a wallet's settings."""
+    body: SettingsRequest = call.body
+    customer_id = fields.path_customer(call)
+    if body.name is not msgspec.UNSET:
+        fields.printable(body.name, "name")
+    outcome = await call.services.writer.submit(
+        ChangeSettings(
+            customer_id=customer_id,
+            id=new_id("set", customer_id),
+            actor=call.actor,
+            changes={name: value for name in SETTINGS if (value := getattr(body, name)) is not msgspec.UNSET},
+        )
+    )
+    return Answer(await _as_it_stands(call, outcome.wallet))
+
+
+async def add_grant(call: Call) -> Answer:
+    """Gives credits."""
+    body: GrantRequest = call.body
+    customer_id = fields.path_customer(call)
+    key, request_hash = call.idempotency()
+    outcome = await call.services.writer.submit(
+        AddGrant(
+            customer_id=customer_id,
+            id=new_id("grant", customer_id),
+            actor=call.actor,
+            key=key,
+            request_hash=request_hash,
+            credits=body.credits,
+            category=body.category,
+            priority=body.priority,
+            reason=fields.printable(body.reason, "reason"),
+        )
+    )
+    assert outcome.entry is not None
+    made = msgspec.convert((outcome.entry.detail or {})["grant"], Grant)
+    return Answer(grant_answer(made), 201, _REPLAYED if outcome.replayed else ())
+
+
+async def adjust(call: Call) -> Answer:
+    """Corrects a balance."""
+    body: AdjustmentRequest = call.body
+    customer_id = fields.path_customer(call)
+    if body.credits == 0:
+        raise InvalidRequest("credits: an adjustment moves at least one credit, up or down.", field="credits")
+    key, request_hash = call.idempotency()
+    outcome = await call.services.writer.submit(
+        Adjust(
+            customer_id=customer_id,
+            id=new_id("adj", customer_id),
+            actor=call.actor,
+            key=key,
+            request_hash=request_hash,
+            credits=body.credits,
+            reason=fields.printable(body.reason, "reason") or "",
+        )
+    )
+    entry = outcome.entry
+    assert entry is not None
+    answer = AdjustmentAnswer(
+        id=entry.id,
+        customer_id=entry.customer_id,
+        kind=entry.kind,
+        description=entry.description,
+        credits=entry.credits,
+        reason=entry.reason or "",
+        balance=entry.balance,
+        held=entry.held,
+        available=entry.available,
+        version=entry.version,
+        created_at=rfc3339(entry.created_at),
+    )
+    return Answer(answer, 201, _REPLAYED if outcome.replayed else ())
+
+
+async def create_token(call: Call) -> Answer:
+    """Makes a widget token for a customer, seen before or not."""
+    body: TokenRequest = call.body
+    customer_id = fields.path_customer(call)
+    token, expires_at = call.services.auth.mint(
+        customer_id, [scope for scope in TOKEN_SCOPES if scope in body.scopes], body.expires_in
+    )
+    return Answer(TokenAnswer(token, rfc3339(expires_at * 1000)), 201)
+
+
+def grant_answer(grant: Grant) -> GrantAnswer:
+    """A grant as the contract shows it."""
+    return GrantAnswer(
+        id=grant.id,
+        category=grant.category,
+        status="active",
+        credits=grant.credits,
+        remaining=grant.remaining,
+        priority=grant.priority,
+        effective_at=rfc3339(grant.effective_at),
+        expires_at=None if grant.expires_at is None else rfc3339(grant.expires_at),
+        source=grant.source,
+    )
+
+
+def wallet_answer(wallet: Wallet, grants: list[Grant]) -> WalletAnswer:
+    """A wallet as the contract shows it."""
+    return WalletAnswer(
+        customer_id=wallet.customer_id,
+        name=wallet.name,
+        balance=wallet.balance,
+        held=wallet.held,
+        available=wallet.available,
+        version=wallet.version,
+        low_balance_threshold=wallet.low_balance_threshold,
+        low=wallet.low,
+        frozen=wallet.frozen,
+        overdraft_limit=wallet.overdraft_limit,
+        spend_limit=None,
+        auto_top_up=None,
+        grants=[grant_answer(grant) for grant in grants],
+        created_at=rfc3339(wallet.created_at),
+    )
+
+
+def wallet_summary(wallet: Wallet) -> WalletSummary:
+    """A wallet as a list shows it."""
+    return WalletSummary(
+        customer_id=wallet.customer_id,
+        name=wallet.name,
+        balance=wallet.balance,
+        held=wallet.held,
+        available=wallet.available,
+        version=wallet.version,
+        low_balance_threshold=wallet.low_balance_threshold,
+        low=wallet.low,
+        frozen=wallet.frozen,
+        created_at=rfc3339(wallet.created_at),
+    )
+
+
+_ADMIN = Access("admin")
+_READ = Access("meter", "read")
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/v1/wallets",
+        access=Access("meter"),
+        handler=list_wallets,
+        summary="List wallets",
+        answers={200: WalletsAnswer},
+    ),
+    Route(
+        method="POST",
+        path="/v1/wallets",
+        access=_ADMIN,
+        handler=open_wallet,
+        summary="Make a wallet",
+        request=OpenRequest,
+        answers={200: WalletAnswer, 201: WalletAnswer},
+        errors=(IdempotencyConflict,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/wallets/{customer_id}",
+        access=_READ,
+        handler=read_wallet,
+        summary="Read a wallet",
+        answers={200: WalletAnswer},
+        errors=(NotFound, ForbiddenScope),
+    ),
+    Route(
+        method="PATCH",
+        path="/v1/wallets/{customer_id}",
+        access=_ADMIN,
+        handler=change_settings,
+        summary="Change a wallet's settings",
+        request=SettingsRequest,
+        answers={200: WalletAnswer},
+        errors=(NotFound,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/wallets/{customer_id}/grants",
+        access=_ADMIN,
+        handler=add_grant,
+        summary="Give credits",
+        request=GrantRequest,
+        answers={201: GrantAnswer},
+        errors=(IdempotencyConflict,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/wallets/{customer_id}/adjustments",
+        access=_ADMIN,
+        handler=adjust,
+        summary="Correct a balance",
+        request=AdjustmentRequest,
+        answers={201: AdjustmentAnswer},
+        errors=(IdempotencyConflict, InsufficientCredits, NotFound),
+    ),
+    Route(
+        method="POST",
+        path="/v1/wallets/{customer_id}/tokens",
+        access=Access("meter"),
+        handler=create_token,
+        summary="Make a widget token",
+        request=TokenRequest,
+        optional_body=True,
+        answers={201: TokenAnswer},
+    ),
+)

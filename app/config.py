@@ -1,0 +1,197 @@
+"""One frozen Config: the settings read from the environment, and every limit by name with its unit."""
+
+import os
+import re
+import urllib.parse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from dotenv import dotenv_values
+
+from app.errors import StartRefused
+
+STRIPE_API: Final = "https://api.stripe.com"
+CREDITS_MAX: Final = 10**12
+"""Credits in one operation."""
+BALANCE_MAX: Final = 9 * 10**15
+"""Credits in one wallet, either way: below 2^53, so that every browser holds it exactly."""
+QUANTITY_MAX: Final = 10**9
+COST_NANOS_MAX: Final = 10**15
+"""The provider's cost of one event, in billionths of a US dollar: a million dollars."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What bounds each body, queue, wait, cache and loop."""
+
+    body_bytes_max: int = 1 << 20
+    metadata_bytes_max: int = 4096
+    csv_rows_max: int = 100_000
+    list_rows_default: int = 20
+    list_rows_max: int = 100
+    prices_max: int = 1_000
+    models_per_price_max: int = 1_000
+    packs_max: int = 200
+
+    write_queue_max: int = 10_000
+    write_batch_max: int = 512
+    write_wait_seconds_max: float = 15.0
+    sqlite_busy_wait_ms: int = 5_000
+    sqlite_wal_pages_checkpoint: int = 4_000
+    read_connections: int = 4
+
+    key_cache_entries_max: int = 10_000
+    key_cache_seconds_max: float = 5.0
+    token_seconds_default: int = 900
+    token_seconds_max: int = 86_400
+    token_clock_leeway_seconds: int = 5
+
+    live_subscribe_seconds_max: float = 10.0
+    live_heartbeat_seconds: float = 20.0
+    live_send_seconds_max: float = 15.0
+    live_message_bytes_max: int = 16_384
+    live_entries_max: int = 20
+    live_sockets_per_wallet_max: int = 10_000
+    live_wallets_per_socket_max: int = 20
+    tcp_user_timeout_ms: int = 30_000
+
+    stripe_timeout_seconds: float = 20.0
+    stripe_retries_max: int = 2
+    stripe_webhook_tolerance_seconds: int = 300
+    stripe_reread_seconds_min: float = 2.0
+    checkout_minutes: int = 30
+    checkout_rereads_remembered_max: int = 10_000
+
+    shutdown_seconds_max: int = 10
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of one process; `docs/settings.md` lists them."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    database_url: str = "sqlite:///chargly.db"
+    api_key: str | None = None
+    token_secret: str | None = None
+    allowed_origins: tuple[str, ...] = ()
+    top_up_url: str | None = None
+    public_url: str | None = None
+    welcome_credits: int = 0
+    stripe_secret_key: str | None = None
+    stripe_webhook_secret: str | None = None
+    stripe_api_base: str = STRIPE_API
+    limits: Limits = Limits()
+
+    @property
+    def stripe_configured(self) -> bool:
+        """Whether checkouts can be made and their webhooks believed."""
+        return bool(self.stripe_secret_key and self.stripe_webhook_secret)
+
+
+def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = Path(".env")) -> Config:
+    """The configuration of this process.
+
+    Args:
+        environ: the environment, `os.environ` by default; it wins over the file.
+        dotenv: a file of `NAME=value` lines, read where it exists.
+
+    Raises:
+        StartRefused: a value is wrong; the sentence names its variable.
+
+    """
+    values = dict(os.environ if environ is None else environ)
+    if dotenv is not None and dotenv.is_file():
+        values = {name: value for name, value in dotenv_values(dotenv).items() if value is not None} | values
+    env = _Environment(values)
+    config = Config(
+        host=env.text("HOST") or "127.0.0.1",
+        port=env.integer("PORT", default=8000, low=0, high=65_535),
+        database_url=env.database_url(),
+        api_key=env.secret("CHARGLY_API_KEY", prefix="sk_", length_min=20),
+        token_secret=env.secret("CHARGLY_TOKEN_SECRET", length_min=32),
+        allowed_origins=tuple(
+            env.origin("CHARGLY_ALLOWED_ORIGINS", part) for part in env.parts("CHARGLY_ALLOWED_ORIGINS")
+        ),
+        top_up_url=env.web_address("CHARGLY_TOP_UP_URL"),
+        public_url=env.web_address("CHARGLY_PUBLIC_URL"),
+        welcome_credits=env.integer("CHARGLY_WELCOME_CREDITS", default=0, low=0, high=CREDITS_MAX),
+        stripe_secret_key=env.secret("STRIPE_SECRET_KEY"),
+        stripe_webhook_secret=env.secret("STRIPE_WEBHOOK_SECRET", prefix="whsec_"),
+        stripe_api_base=env.web_address("STRIPE_API_BASE") or STRIPE_API,
+    )
+    _check_stripe(config)
+    return config
+
+
+def _check_stripe(config: Config) -> None:
+    key = config.stripe_secret_key
+    if key and key.startswith(("sk_live_", "rk_live_")) and config.stripe_api_base != STRIPE_API:
+        raise StartRefused(
+            "STRIPE_SECRET_KEY is a live key and STRIPE_API_BASE is not Stripe's own address: "
+            "a live key goes to Stripe alone, so unset STRIPE_API_BASE or use a test key."
+        )
+    if key and not config.stripe_webhook_secret:
+        raise StartRefused(
+            "STRIPE_SECRET_KEY is set and STRIPE_WEBHOOK_SECRET is not: without it no payment could be believed, so set both."
+        )
+
+
+class _Environment:
+    """Reads named values and refuses wrong ones in a sentence that names the variable, never a secret's value."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+
+    def text(self, name: str) -> str | None:
+        return (self._values.get(name) or "").strip() or None
+
+    def parts(self, name: str) -> list[str]:
+        return [part.strip() for part in (self.text(name) or "").split(",") if part.strip()]
+
+    def integer(self, name: str, *, default: int, low: int, high: int) -> int:
+        text = self.text(name)
+        if text is None:
+            return default
+        if not re.fullmatch(r"\d{1,15}", text) or not low <= int(text) <= high:
+            raise StartRefused(f"{name} must be a whole number from {low} to {high}, and it is {text[:40]!r}.")
+        return int(text)
+
+    def secret(self, name: str, *, prefix: str = "", length_min: int = 1) -> str | None:
+        text = self.text(name)
+        if text is None:
+            return None
+        if not text.isascii() or not text.startswith(prefix) or len(text) < length_min:
+            shape = f" beginning with {prefix!r}" if prefix else ""
+            raise StartRefused(f"{name} must be at least {length_min} ASCII characters{shape}.")
+        return text
+
+    def web_address(self, name: str) -> str | None:
+        text = self.text(name)
+        if text is None:
+            return None
+        split = urllib.parse.urlsplit(text)
+        if split.scheme not in ("http", "https") or not split.hostname:
+            raise StartRefused(f"{name} must be an http:// or https:// address, and it is {text[:100]!r}.")
+        return text.rstrip("/")
+
+    def origin(self, name: str, text: str) -> str:
+        split = urllib.parse.urlsplit(text)
+        if split.scheme not in ("http", "https") or not split.hostname or split.path.strip("/") or split.query:
+            raise StartRefused(
+                f"{name} must list origins such as https://app.example.com, separated by commas, and one is {text[:100]!r}."
+            )
+        return f"{split.scheme}://{split.netloc}".lower()
+
+    def database_url(self) -> str:
+        text = self.text("DATABASE_URL") or "sqlite:///chargly.db"
+        if text.startswith("postgres://"):
+            text = "postgresql://" + text.removeprefix("postgres://")
+        if text.startswith("sqlite:///") and len(text) > len("sqlite:///") and ":memory:" not in text:
+            return text
+        if text.startswith("postgresql://"):
+            return text
+        raise StartRefused(
+            "DATABASE_URL must be sqlite:///path/to/file.db or postgresql://user:password@host/name: "
+            "a wallet is kept on disk."
+        )

@@ -1,0 +1,74 @@
+"""What `chargly demo` adds to a server, and no other command has: a demo wallet, an autoplay, a Stripe sandbox."""
+
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Sequence
+
+from msgspec.structs import replace
+from starlette.routing import BaseRoute
+
+from app.api.services import Services
+from app.config import STRIPE_API, Config
+from app.demo.autoplay import Autoplay
+from app.demo.pages import demo_routes
+from app.demo.sandbox import PATH as SANDBOX_PATH
+from app.demo.sandbox import Sandbox
+from app.demo.seed import seed
+
+DATABASE_URL = "sqlite:///chargly-demo.db"
+
+
+def configured(config: Config) -> Config:
+    """A configuration for a demo: a file of its own, and a key to call it with."""
+    if config.database_url == Config().database_url:
+        config = replace(config, database_url=DATABASE_URL)
+    return config if config.api_key else replace(config, api_key=f"sk_demo_{secrets.token_hex(12)}")
+
+
+def with_sandbox(config: Config, port: int) -> Config:
+    """Where no Stripe key is set, one for the sandbox, which listens under our own address."""
+    if config.stripe_secret_key:
+        return config
+    host = "127.0.0.1" if config.host in ("0.0.0.0", "::") else config.host  # noqa: S104 - compared, not bound
+    return replace(
+        config,
+        stripe_secret_key="sk_test_sandbox",  # noqa: S106 - the sandbox takes any
+        stripe_webhook_secret=f"whsec_{secrets.token_hex(16)}",
+        stripe_api_base=f"http://{host}:{port}{SANDBOX_PATH}",
+    )
+
+
+def welcome(config: Config, address: str) -> str:
+    """What the terminal shows."""
+    money = "Stripe itself" if config.stripe_api_base == STRIPE_API else "a sandbox: no real money moves"
+    return (
+        f"\n  Chargly demo   {address}/demo\n"
+        f"  API key        {config.api_key}\n"
+        f"  Payments       {money}\n"
+        f"  Ledger         {config.database_url.removeprefix('sqlite:///')}\n\n"
+        "  Ctrl+C stops it.\n"
+    )
+
+
+class Demo:
+    """The demo's routes and what runs beside them."""
+
+    def __init__(self, config: Config) -> None:
+        self._sandbox = Sandbox(config) if config.stripe_api_base.endswith(SANDBOX_PATH) else None
+        self._autoplay = Autoplay()
+
+    def routes(self, services: Services) -> Sequence[BaseRoute]:
+        """Routes that exist in no other command."""
+        sandboxed = self._sandbox is not None
+        mine = demo_routes(services, self._autoplay, sandboxed=sandboxed)
+        return [*mine, *(self._sandbox.routes() if self._sandbox else ())]
+
+    @contextlib.asynccontextmanager
+    async def running(self, services: Services) -> AsyncIterator[None]:
+        """Seeds the wallet, then runs agents and delivers webhooks for as long as the server does."""
+        await seed(services)
+        async with (
+            self._autoplay.running(services),
+            self._sandbox.delivering() if self._sandbox else contextlib.nullcontext(),
+        ):
+            yield

@@ -1,0 +1,1 @@
+"""Who listens to which wallet, and what they are told."""

@@ -1,0 +1,141 @@
+"""Who listens to which wallet in this process. Publishing never waits: a slow socket keeps one merged state, no queue."""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from app.config import Limits
+from app.live.messages import PublicEntry, WalletMessage, encode, public_entry
+from app.rules.ledger import Wallet
+from app.rules.times import rfc3339
+from app.store.batch import Change
+from app.store.reads import moved_credits
+
+
+class Push:
+    """One message for any number of sockets, encoded once."""
+
+    __slots__ = ("_encoded", "message")
+
+    def __init__(self, message: WalletMessage) -> None:
+        self.message = message
+        self._encoded: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The frame to send."""
+        if self._encoded is None:
+            self._encoded = encode(self.message).decode()
+        return self._encoded
+
+    def merged(self, newer: "Push", entries_max: int) -> "Push":
+        """This message and a later one as one: the later state, the newest entries of both."""
+        entries = [*self.message.entries, *newer.message.entries]
+        gap = self.message.gap or newer.message.gap or len(entries) > entries_max
+        return Push(msgspec.structs.replace(newer.message, entries=entries[-entries_max:], gap=gap))
+
+
+class Subscription:
+    """One socket's interest in one wallet, with the newest state that it has not been sent."""
+
+    __slots__ = ("_entries_max", "_wake", "customer_id", "pending", "seen_version")
+
+    def __init__(self, customer_id: str, wake: Callable[[], None], entries_max: int) -> None:
+        self.customer_id = customer_id
+        self.pending: Push | None = None
+        self.seen_version: int | None = None
+        """The version last handed out; None until the first state, which is always taken."""
+        self._wake = wake
+        self._entries_max = entries_max
+
+    def offer(self, push: Push) -> None:
+        """Keeps a message until the socket takes it; one that is not newer is dropped."""
+        if self.pending is not None:
+            if push.message.version <= self.pending.message.version:
+                return
+            push = self.pending.merged(push, self._entries_max)
+        elif self.seen_version is not None and push.message.version <= self.seen_version:
+            return
+        self.pending = push
+        if self.seen_version is not None:
+            self._wake()
+
+    def begin(self, first: Push) -> Push:
+        """The first message, read from the database after subscribing: with what was published meanwhile."""
+        meanwhile, self.pending = self.pending, None
+        self.seen_version = first.message.version
+        if meanwhile is not None and meanwhile.message.version > first.message.version:
+            newer = [entry for entry in meanwhile.message.entries if entry.version > first.message.version]
+            state = Push(msgspec.structs.replace(meanwhile.message, entries=newer, gap=False))
+            first = first.merged(state, self._entries_max)
+            self.seen_version = first.message.version
+        return first
+
+    def take(self) -> Push | None:
+        """The message to send now, if there is one."""
+        push, self.pending = self.pending, None
+        if push is not None:
+            self.seen_version = push.message.version
+        return push
+
+
+class Hub:
+    """The sockets of one process by wallet."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._listeners: dict[str, set[Subscription]] = {}
+        self.epoch = ""
+        self.generation = 0
+        """The catalogue's generation, as last heard."""
+
+    def listening(self, customer_id: str) -> int:
+        """How many sockets show a wallet."""
+        return len(self._listeners.get(customer_id, ()))
+
+    def subscribe(self, customer_id: str, wake: Callable[[], None]) -> Subscription | None:
+        """Adds a listener, or None where the wallet has as many as it may."""
+        listeners = self._listeners.setdefault(customer_id, set())
+        if len(listeners) >= self._limits.live_sockets_per_wallet_max:
+            return None
+        subscription = Subscription(customer_id, wake, self._limits.live_entries_max)
+        listeners.add(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Forgets a listener."""
+        listeners = self._listeners.get(subscription.customer_id)
+        if listeners is not None:
+            listeners.discard(subscription)
+            if not listeners:
+                del self._listeners[subscription.customer_id]
+
+    def publish(self, changes: Sequence[Change], generation: int) -> None:
+        """Tells the listeners of each changed wallet. Called after the commit; it does not wait for anyone."""
+        self.generation = max(self.generation, generation)
+        for change in changes:
+            listeners = self._listeners.get(change.wallet.customer_id)
+            if listeners:
+                entries = [public_entry(entry, rfc3339(entry.created_at)) for entry in moved_credits(change.entries)]
+                push = self.message(change.wallet, entries, at=change.wallet.last_entry_at)
+                for subscription in listeners:
+                    subscription.offer(push)
+
+    def message(self, wallet: Wallet, entries: list[PublicEntry], *, at: int, gap: bool = False) -> Push:
+        """A wallet's state as a message; `at` in milliseconds."""
+        most = self._limits.live_entries_max
+        return Push(
+            WalletMessage(
+                epoch=self.epoch,
+                customer_id=wallet.customer_id,
+                balance=wallet.balance,
+                held=wallet.held,
+                available=wallet.available,
+                version=wallet.version,
+                low=wallet.low,
+                entries=entries[-most:],
+                gap=gap or len(entries) > most,
+                prices=self.generation,
+                at=rfc3339(at),
+            )
+        )

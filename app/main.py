@@ -1,0 +1,103 @@
+"""The one place where the parts are built and joined."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
+
+from app.api.auth import Authenticator
+from app.api.http import Refusals, RequestIds
+from app.api.routes import starlette_routes
+from app.api.services import Services
+from app.config import Config
+from app.demo import Demo
+from app.live.hub import Hub
+from app.payments.checkout import Checkouts
+from app.payments.gateway import Gateway
+from app.store.catalogue import CatalogueStore
+from app.store.db import Database
+from app.store.instance import read_instance
+from app.store.migrate import head
+from app.store.writer import Writer
+
+MoreRoutes = Callable[[Services], Sequence[BaseRoute]]
+Background = Callable[[Services], contextlib.AbstractAsyncContextManager[None]]
+
+
+def create_app(
+    config: Config, *, more_routes: MoreRoutes | None = None, background: Background | None = None
+) -> Starlette:
+    """The server as an ASGI app. Everything it is made of is built in its lifespan, and closed there.
+
+    The database must have this version's schema: `store.migrate` brings it there.
+
+    Args:
+        config: the settings and limits.
+        more_routes: routes that only some command has (a demo's), before all others.
+        background: what runs beside the server for as long as it does.
+
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with _services(config) as services:
+            app.router.routes[:] = [*(more_routes(services) if more_routes else ()), *starlette_routes(services)]
+            async with background(services) if background else contextlib.nullcontext():
+                yield
+
+    return Starlette(
+        lifespan=lifespan,
+        middleware=[
+            Middleware(RequestIds),
+            Middleware(
+                CORSMiddleware,
+                allow_origins=config.allowed_origins,
+                allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+                allow_headers=["authorization", "content-type", "idempotency-key", "x-api-key", "x-request-id"],
+                expose_headers=["x-request-id", "idempotent-replayed", "retry-after"],
+                max_age=600,
+            ),
+            Middleware(Refusals),
+        ],
+    )
+
+
+def create_demo_app(config: Config) -> Starlette:
+    """The server of `chargly demo`: with a demo wallet, its page, agents, and a Stripe sandbox where it is asked for."""
+    demo = Demo(config)
+    return create_app(config, more_routes=demo.routes, background=demo.running)
+
+
+@contextlib.asynccontextmanager
+async def _services(config: Config) -> AsyncIterator[Services]:
+    hub = Hub(config.limits)
+    db = Database(config)
+    await db.open()
+    gateway = Gateway(config)
+    try:
+        instance = await read_instance(db)
+        catalogue = CatalogueStore(db, config.limits)
+        hub.epoch = instance.epoch
+        hub.generation = (await catalogue.fresh()).generation
+        writer = Writer(db, catalogue, config, hub.publish)
+        writer.start()
+        try:
+            yield Services(
+                config=config,
+                db=db,
+                catalogue=catalogue,
+                writer=writer,
+                hub=hub,
+                gateway=gateway,
+                checkouts=Checkouts(db, writer, catalogue, gateway, config),
+                auth=Authenticator(db, config, config.token_secret or instance.token_secret),
+                schema_revision=head(),
+            )
+        finally:
+            await writer.close()
+    finally:
+        await gateway.close()
+        await db.close()

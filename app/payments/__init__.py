@@ -1,0 +1,1 @@
+"""Money in: checkouts, Stripe's signed events, and the credits that land. The only importer of `stripe`."""

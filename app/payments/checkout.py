@@ -1,0 +1,184 @@
+"""A checkout from its making to the credits that land, whoever reports the payment and however often."""
+
+import logging
+import time
+from collections import OrderedDict
+from typing import Literal
+
+from app.config import Config
+from app.errors import InvalidRequest, NotFound, StripeNotConfigured, StripeUnavailable
+from app.payments.gateway import Gateway, Session, StripeEvent, parse_session
+from app.rules.ledger import TopUp
+from app.store import checkouts
+from app.store.catalogue import CatalogueStore
+from app.store.checkouts import Checkout
+from app.store.db import Database
+from app.store.ids import new_id, now_ms
+from app.store.writer import Writer
+
+log = logging.getLogger("chargly.payments")
+
+SESSION_EVENTS = frozenset(
+    {
+        "checkout.session.completed",
+        "checkout.session.async_payment_succeeded",
+        "checkout.session.async_payment_failed",
+        "checkout.session.expired",
+    }
+)
+
+
+class Checkouts:
+    """Makes checkouts and lands their credits."""
+
+    def __init__(
+        self, db: Database, writer: Writer, catalogue: CatalogueStore, gateway: Gateway, config: Config
+    ) -> None:
+        self._db = db
+        self._writer = writer
+        self._catalogue = catalogue
+        self._gateway = gateway
+        self._config = config
+        self._asked: OrderedDict[str, float] = OrderedDict()
+
+    async def create(
+        self,
+        customer_id: str,
+        pack_code: str,
+        success_url: str,
+        cancel_url: str,
+        *,
+        key: str | None = None,
+        request_hash: str | None = None,
+    ) -> Checkout:
+        """Makes a checkout: our row first, then Stripe's session, so that no payment is unknown to us.
+
+        Args:
+            customer_id: whose wallet it will fill; it need not exist yet.
+            pack_code: what is bought.
+            success_url: where Stripe sends the buyer after paying; `{checkout}` in it becomes the checkout's id.
+            cancel_url: where it sends one who turns back, likewise.
+            key: the caller's idempotency key.
+            request_hash: a hash of the request that the key came with.
+
+        Raises:
+            InvalidRequest: there is no such pack.
+            IdempotencyConflict: the key came with another request before.
+            StripeNotConfigured, StripeUnavailable: no session, and nothing was charged.
+
+        """
+        if not self._config.stripe_configured:
+            raise StripeNotConfigured
+        pack = await self._catalogue.pack(pack_code)
+        if pack is None:
+            raise InvalidRequest(f"There is no pack {pack_code!r}; GET /v1/packs lists them.", field="pack")
+        now = now_ms()
+        checkout = await checkouts.create(
+            self._db,
+            Checkout(
+                id=new_id("co", customer_id),
+                customer_id=customer_id,
+                pack=pack.code,
+                description=f"{pack.name}: {pack.credits:,} credits",
+                credits=pack.credits,
+                amount=pack.amount,
+                currency=pack.currency,
+                status="open",
+                created_at=now,
+                # Stripe takes no less than thirty minutes from its own clock: a minute allows for ours.
+                expires_at=now + (self._config.limits.checkout_minutes + 1) * 60_000,
+                idempotency_key=key,
+                request_hash=request_hash,
+            ),
+        )
+        if checkout.url is not None:  # the same request again
+            return checkout
+        session = await self._gateway.create_session(
+            checkout, success_url.replace("{checkout}", checkout.id), cancel_url.replace("{checkout}", checkout.id)
+        )
+        if session.url is None:
+            raise StripeUnavailable
+        expires_at = session.expires_at * 1000 if session.expires_at else checkout.expires_at
+        return await checkouts.opened(self._db, checkout.id, session.id, session.url, expires_at)
+
+    async def read(self, checkout_id: str) -> Checkout:
+        """A checkout; one that is not settled yet is first asked about at Stripe, within its named interval.
+
+        Raises:
+            NotFound: there is none.
+
+        """
+        checkout = await self._find(checkout_id)
+        if checkout.session_id is None or checkout.status not in ("open", "processing"):
+            return checkout
+        if not self._config.stripe_configured or not self._may_ask(checkout_id):
+            return checkout
+        try:
+            await self._settle(checkout, await self._gateway.read_session(checkout.session_id))
+        except StripeUnavailable:
+            return checkout
+        return await self._find(checkout_id)
+
+    async def receive(self, event: StripeEvent) -> Literal["handled", "ignored"]:
+        """Takes a signed event. What is not ours, not real in this mode, or not known is ignored."""
+        if event.type not in SESSION_EVENTS or event.livemode != self._gateway.livemode:
+            return "ignored"
+        session = parse_session(event.object)
+        checkout_id = (session.metadata or {}).get("chargly_checkout")
+        checkout = await checkouts.find(self._db, checkout_id) if checkout_id else None
+        if checkout is None or checkout.session_id not in (None, session.id):
+            return "ignored"
+        if event.type == "checkout.session.async_payment_failed":
+            await checkouts.move(self._db, checkout.id, "failed")
+        else:
+            await self._settle(checkout, session)
+        return "handled"
+
+    async def _settle(self, checkout: Checkout, session: Session) -> None:
+        if session.status == "expired":
+            await checkouts.move(self._db, checkout.id, "expired")
+        elif session.status == "complete" and session.payment_status in ("paid", "no_payment_required"):
+            await self._land(checkout, session)
+        elif session.status == "complete":
+            await checkouts.move(self._db, checkout.id, "processing")
+
+    async def _land(self, checkout: Checkout, session: Session) -> None:
+        if (session.currency, session.amount_subtotal) != (checkout.currency, checkout.amount):
+            log.error(
+                "session %s is over %s %s and its checkout %s over %s %s: nothing was granted",
+                session.id,
+                session.amount_subtotal,
+                session.currency,
+                checkout.id,
+                checkout.amount,
+                checkout.currency,
+            )
+            return
+        await self._writer.submit(
+            TopUp(
+                customer_id=checkout.customer_id,
+                id="top_" + checkout.id.partition("_")[2],
+                actor="stripe",
+                credits=checkout.credits,
+                checkout_id=checkout.id,
+                description=f"Top-up: {checkout.description.partition(':')[0]}",
+                amount=checkout.amount,
+                currency=checkout.currency,
+            )
+        )
+
+    async def _find(self, checkout_id: str) -> Checkout:
+        checkout = await checkouts.find(self._db, checkout_id)
+        if checkout is None:
+            raise NotFound("There is no such checkout.", checkout_id=checkout_id)
+        return checkout
+
+    def _may_ask(self, checkout_id: str) -> bool:
+        now = time.monotonic()
+        if now - self._asked.get(checkout_id, -1e9) < self._config.limits.stripe_reread_seconds_min:
+            return False
+        self._asked[checkout_id] = now
+        self._asked.move_to_end(checkout_id)
+        if len(self._asked) > self._config.limits.checkout_rereads_remembered_max:
+            self._asked.popitem(last=False)
+        return True

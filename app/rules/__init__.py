@@ -1,0 +1,1 @@
+"""The rules of money and of prices: pure functions, without I/O, clock or chance."""

@@ -1,0 +1,26 @@
+"""Times as the ledger keeps them (milliseconds since 1970, UTC) and as the contract shows them (RFC 3339)."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)\Z")
+
+
+def rfc3339(ms: int) -> str:
+    """Milliseconds as `2026-01-31T12:00:00.000Z`."""
+    at = datetime.fromtimestamp(ms // 1000, UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+
+
+def parse_rfc3339(text: str) -> int:
+    """An RFC 3339 time, with its offset, as milliseconds.
+
+    Raises:
+        ValueError: it is none.
+
+    """
+    if not _RFC3339.match(text):
+        raise ValueError(f"{text[:40]!r} is not a time such as 2026-01-31T12:00:00Z")
+    return (datetime.fromisoformat(text.upper()) - _EPOCH) // timedelta(milliseconds=1)

@@ -1,0 +1,93 @@
+"""Checkouts: what somebody is about to buy. The row commits before Stripe is called; the ledger says when it is paid."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from app.errors import IdempotencyConflict
+from app.store import schema
+from app.store.db import Database, Script
+
+Status = Literal["open", "processing", "paid", "expired", "failed"]
+
+
+class Checkout(msgspec.Struct, frozen=True, kw_only=True):
+    """One purchase of a pack: `amount` in minor units of `currency`, times in milliseconds since 1970."""
+
+    id: str
+    customer_id: str
+    pack: str
+    description: str
+    credits: int
+    amount: int
+    currency: str
+    status: Status
+    session_id: str | None = None
+    url: str | None = None
+    created_at: int
+    expires_at: int
+    idempotency_key: str | None = None
+    request_hash: str | None = None
+
+
+_COLUMNS = Checkout.__struct_fields__
+_INSERT = f"INSERT INTO checkouts ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
+
+
+async def create(db: Database, checkout: Checkout) -> Checkout:
+    """Keeps a new checkout; the same key with the same request gives the first one back.
+
+    Raises:
+        IdempotencyConflict: the key came with another request before.
+
+    """
+
+    def script() -> Script[Checkout]:
+        if checkout.idempotency_key is not None:
+            rows = yield (
+                f"SELECT {', '.join(_COLUMNS)} FROM checkouts WHERE customer_id = ? AND idempotency_key = ?",  # noqa: S608
+                (checkout.customer_id, checkout.idempotency_key),
+            )
+            if rows:
+                first = Checkout(**dict(zip(_COLUMNS, rows[0], strict=True)))
+                if first.request_hash != checkout.request_hash:
+                    raise IdempotencyConflict
+                return first
+        yield _INSERT, msgspec.structs.astuple(checkout)
+        return checkout
+
+    return await db.transact(script)
+
+
+async def opened(db: Database, checkout_id: str, session_id: str, url: str, expires_at: int) -> Checkout:
+    """Keeps what Stripe answered: its session and the page where it is paid."""
+
+    def script() -> Script[list[Any]]:
+        return (
+            yield (
+                "UPDATE checkouts SET session_id = ?, url = ?, expires_at = ? WHERE id = ?"
+                f" RETURNING {', '.join(_COLUMNS)}",
+                (session_id, url, expires_at, checkout_id),
+            )
+        )
+
+    [row] = await db.transact(script)
+    return Checkout(**dict(zip(_COLUMNS, row, strict=True)))
+
+
+async def move(db: Database, checkout_id: str, status: Literal["processing", "expired", "failed"]) -> None:
+    """Moves a checkout that is not paid yet; a paid one stays paid, whatever is reported late."""
+
+    def script() -> Script[None]:
+        yield (
+            "UPDATE checkouts SET status = ? WHERE id = ? AND status IN ('open', 'processing') AND status <> ?",
+            (status, checkout_id, status),
+        )
+
+    await db.transact(script)
+
+
+async def find(db: Database, checkout_id: str) -> Checkout | None:
+    """A checkout by its id."""
+    row = await db.fetch_one(schema.checkouts.select().where(schema.checkouts.c.id == checkout_id))
+    return Checkout(**{name: getattr(row, name) for name in _COLUMNS}) if row else None

@@ -1,0 +1,211 @@
+"""The tables, as SQLAlchemy Core knows them: for reads and for checking migrations. Times are milliseconds since 1970.
+
+Every primary key of a wallet's rows begins with the wallet, and no sequence is global, so the schema can be sharded by
+wallet. SQLite's tables are STRICT, or it would turn a float in an integer column into a REAL and say nothing.
+"""
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    text,
+)
+
+from app.config import BALANCE_MAX
+
+APPLICATION_ID: Final = 0x43484752
+"""`CHGR` in SQLite's header: a file with another one is not ours."""
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(referred_table_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+_Whole: Final = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _text(name: str, *, null: bool = False) -> Column[str]:
+    return Column(name, Text, nullable=null)
+
+
+def _whole(name: str, *, null: bool = False, default: int | None = None) -> Column[int]:
+    return Column(name, _Whole, nullable=null, server_default=None if default is None else text(str(default)))
+
+
+def _table(name: str, *parts: Any, rowid: bool = False) -> Table:
+    return Table(name, metadata, *parts, sqlite_strict=True, sqlite_with_rowid=rowid)
+
+
+instance = _table(
+    "instance",
+    _whole("id"),
+    _text("epoch"),
+    _text("token_secret"),
+    _whole("generation", default=1),
+    _whole("created_at"),
+    PrimaryKeyConstraint("id"),
+    CheckConstraint("id = 1", name="one_row"),
+)
+
+wallets = _table(
+    "wallets",
+    _text("customer_id"),
+    _text("name", null=True),
+    _whole("balance"),
+    _whole("held"),
+    _whole("version"),
+    _whole("overdraft_limit"),
+    _whole("low_balance_threshold", null=True),
+    _whole("frozen"),
+    _whole("created_at"),
+    _whole("last_entry_at"),
+    PrimaryKeyConstraint("customer_id"),
+    CheckConstraint(f"balance BETWEEN -{BALANCE_MAX} AND {BALANCE_MAX}", name="balance"),
+    CheckConstraint("held >= 0", name="held"),
+    CheckConstraint("frozen IN (0, 1)", name="frozen"),
+)
+
+grants = _table(
+    "grants",
+    _text("customer_id"),
+    _text("id"),
+    _whole("version"),
+    _text("category"),
+    _whole("credits"),
+    _whole("remaining"),
+    _whole("priority"),
+    _text("source"),
+    _whole("created_at"),
+    _whole("effective_at"),
+    _whole("expires_at", null=True),
+    _whole("amount", null=True),
+    _text("currency", null=True),
+    PrimaryKeyConstraint("customer_id", "id"),
+    ForeignKeyConstraint(["customer_id"], ["wallets.customer_id"]),
+    CheckConstraint("remaining BETWEEN 0 AND credits", name="remaining"),
+    CheckConstraint("category IN ('paid', 'promotional')", name="category"),
+    # A wallet's history of spent grants costs nothing: only what remains is found here.
+    Index("grants_live", "customer_id", sqlite_where=text("remaining > 0"), postgresql_where=text("remaining > 0")),
+)
+
+entries = _table(
+    "entries",
+    _text("customer_id"),
+    _whole("version"),
+    _text("id"),
+    _text("kind"),
+    _text("description"),
+    _whole("credits"),
+    _whole("balance"),
+    _whole("held"),
+    _whole("available"),
+    _whole("created_at"),
+    _text("event", null=True),
+    _text("model", null=True),
+    _text("member", null=True),
+    _whole("quantity", null=True),
+    _whole("unit_credits", null=True),
+    _whole("price_version", null=True),
+    _whole("cost_nanos", null=True),
+    _text("draws", null=True),
+    _text("metadata", null=True),
+    _text("reason", null=True),
+    _text("actor", null=True),
+    _text("detail", null=True),
+    _text("idempotency_key", null=True),
+    _text("request_hash", null=True),
+    PrimaryKeyConstraint("customer_id", "version"),
+    ForeignKeyConstraint(["customer_id"], ["wallets.customer_id"]),
+    CheckConstraint("version > 0", name="version"),
+    Index("entries_by_id", "id", unique=True),
+    Index(
+        "entries_by_key",
+        "customer_id",
+        "idempotency_key",
+        unique=True,
+        sqlite_where=text("idempotency_key IS NOT NULL"),
+        postgresql_where=text("idempotency_key IS NOT NULL"),
+    ),
+)
+
+prices = _table(
+    "prices",
+    _text("event"),
+    _whole("version"),
+    _whole("credits"),
+    _text("label"),
+    _text("per_model"),
+    _whole("archived"),
+    _whole("created_at"),
+    _text("actor", null=True),
+    PrimaryKeyConstraint("event", "version"),
+    CheckConstraint("credits >= 0", name="credits"),
+    CheckConstraint("archived IN (0, 1)", name="archived"),
+)
+
+packs = _table(
+    "packs",
+    _text("code"),
+    _text("name"),
+    _whole("credits"),
+    _whole("amount"),
+    _text("currency"),
+    _whole("archived"),
+    _whole("updated_at"),
+    PrimaryKeyConstraint("code"),
+    CheckConstraint("credits > 0", name="credits"),
+    CheckConstraint("amount > 0", name="amount"),
+)
+
+checkouts = _table(
+    "checkouts",
+    _text("id"),
+    _text("customer_id"),
+    _text("pack"),
+    _text("description"),
+    _whole("credits"),
+    _whole("amount"),
+    _text("currency"),
+    _text("status"),
+    _text("session_id", null=True),
+    _text("url", null=True),
+    _whole("created_at"),
+    _whole("expires_at"),
+    _text("idempotency_key", null=True),
+    _text("request_hash", null=True),
+    PrimaryKeyConstraint("id"),
+    CheckConstraint("credits > 0", name="credits"),
+    Index(
+        "checkouts_by_key",
+        "customer_id",
+        "idempotency_key",
+        unique=True,
+        sqlite_where=text("idempotency_key IS NOT NULL"),
+        postgresql_where=text("idempotency_key IS NOT NULL"),
+    ),
+)
+
+api_keys = _table(
+    "api_keys",
+    _text("id"),
+    _text("name"),
+    _text("scope"),
+    _text("hash"),
+    _whole("created_at"),
+    _whole("revoked_at", null=True),
+    PrimaryKeyConstraint("id"),
+    CheckConstraint("scope IN ('meter', 'prices', 'admin')", name="scope"),
+    Index("api_keys_by_hash", "hash", unique=True),
+)

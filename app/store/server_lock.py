@@ -1,0 +1,45 @@
+"""One server to a SQLite file, held by the kernel so that even `kill -9` frees it.
+
+`flock` from the standard library, on a file beside the database: a lock on the database itself would be lost when any
+other handle on it closes, and a library would wrap these three lines.
+"""
+
+import fcntl
+from pathlib import Path
+from typing import IO, Self
+
+from app.errors import StartRefused
+from app.store.db import sqlite_path
+
+
+class ServerLock:
+    """Held while a server runs. Commands beside it do not take it."""
+
+    def __init__(self, database_url: str) -> None:
+        database = sqlite_path(database_url)
+        self._path = database.with_name(database.name + ".server-lock")
+        self._file: IO[str] | None = None
+
+    @property
+    def path(self) -> Path:
+        """The lock's file."""
+        return self._path
+
+    def __enter__(self) -> Self:
+        try:
+            self._file = self._path.open("w")
+        except OSError as error:
+            raise StartRefused(f"{self._path} cannot be written ({error.strerror}).") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise StartRefused(
+                f"Another Chargly server already runs on {self._path.name.removesuffix('.server-lock')}: "
+                "stop it, or give this one its own file in DATABASE_URL."
+            ) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
