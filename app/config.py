@@ -133,7 +133,8 @@ def _check_stripe(config: Config) -> None:
         )
     if key and not config.stripe_webhook_secret:
         raise StartRefused(
-            "STRIPE_SECRET_KEY is set and STRIPE_WEBHOOK_SECRET is not: without it no payment could be believed, so set both."
+            "STRIPE_SECRET_KEY is set and STRIPE_WEBHOOK_SECRET is not: "
+            "without it no payment could be believed, so set both."
         )
 
 
@@ -179,7 +180,8 @@ class _Environment:
         split = urllib.parse.urlsplit(text)
         if split.scheme not in ("http", "https") or not split.hostname or split.path.strip("/") or split.query:
             raise StartRefused(
-                f"{name} must list origins such as https://app.example.com, separated by commas, and one is {text[:100]!r}."
+                f"{name} must list origins such as https://app.example.com, separated by commas, "
+                f"and one is {text[:100]!r}."
             )
         return f"{split.scheme}://{split.netloc}".lower()
 

@@ -195,5 +195,5 @@ class StripeNotConfigured(ChargeError):
     sentence = "This server has no Stripe key; set STRIPE_SECRET_KEY and STRIPE_WEBHOOK_SECRET."
 
 
-class StartRefused(Exception):  # noqa: N818 - it is said to a person at a terminal, not raised at a caller
+class StartRefused(Exception):
     """The server or a command cannot start; the message is one sentence that names what to change."""

@@ -66,7 +66,7 @@ def create_app(
 
 
 def create_demo_app(config: Config) -> Starlette:
-    """The server of `chargly demo`: with a demo wallet, its page, agents, and a Stripe sandbox where it is asked for."""
+    """The server of `chargly demo`: with a demo wallet, its page, agents, and a Stripe sandbox where one is set."""
     demo = Demo(config)
     return create_app(config, more_routes=demo.routes, background=demo.running)
 

@@ -21,7 +21,7 @@ _KEY_LENGTH_MAX: Final = 200
 
 
 class Credential(msgspec.Struct, frozen=True, kw_only=True):
-    """A key (`scope`, and its `name`), or a token (`token_scopes` on the wallet of `customer_id`, until `expires_at`)."""
+    """A key with its `scope` and `name`, or a token on one wallet until `expires_at`, in seconds since 1970."""
 
     name: str
     scope: Scope | None = None
@@ -31,7 +31,7 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Access(msgspec.Struct, frozen=True):
-    """What a route takes: keys of that scope (an admin key always), and tokens of that scope. None and None: anybody."""
+    """What a route takes: keys of that scope (an admin key always), tokens of that scope; neither: anybody."""
 
     key: Scope | None = None
     token: TokenScope | None = None

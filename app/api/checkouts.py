@@ -21,7 +21,7 @@ from app.store.checkouts import Checkout
 _URL_LENGTH_MAX = 2_000
 
 
-class CheckoutRequest(Strict):
+class CheckoutRequest(Strict, frozen=True, kw_only=True):
     """A pack to buy, and where the buyer returns to."""
 
     customer_id: str

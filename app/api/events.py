@@ -23,7 +23,7 @@ from app.store.ids import new_id
 _REPLAYED = ((b"idempotent-replayed", b"true"),)
 
 
-class EventRequest(Strict):
+class EventRequest(Strict, frozen=True, kw_only=True):
     """An action to charge for: its price is f(event, model) × quantity, unless `credits` gives the whole."""
 
     customer_id: str
@@ -58,7 +58,7 @@ class EventAnswer(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any]
 
 
-class QuoteRequest(Strict):
+class QuoteRequest(Strict, frozen=True, kw_only=True):
     """An action that somebody may take."""
 
     customer_id: str

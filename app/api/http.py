@@ -281,7 +281,7 @@ async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class RequestIds:
-    """The outermost layer: an id for every request, the caller's own where it is sane, and headers that are always safe."""
+    """The outermost layer: an id for every request, the caller's own where it is sane."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

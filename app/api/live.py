@@ -31,7 +31,7 @@ NO_SUBSCRIBE: Final = 4408
 TOO_MANY_SOCKETS: Final = 4429
 
 
-class _Close(Exception):  # noqa: N818 - a way out, not a fault
+class _Close(Exception):
     """Ends the socket with a code that tells the client what to do."""
 
     def __init__(self, code: int, reason: str) -> None:

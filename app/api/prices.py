@@ -16,7 +16,7 @@ from app.store.catalogue import Pack, PriceVersion
 _CODE: Final = re.compile(r"[A-Za-z0-9_-]{1,100}\Z")
 
 
-class PriceRequest(Strict):
+class PriceRequest(Strict, frozen=True, kw_only=True):
     """A new version of a price: credits for one unit, and for one unit by a model's name."""
 
     credits: UnitCredits
@@ -52,7 +52,7 @@ class VersionsAnswer(msgspec.Struct, frozen=True):
     versions: list[PriceAnswer]
 
 
-class PackRequest(Strict):
+class PackRequest(Strict, frozen=True, kw_only=True):
     """Credits to sell: `amount` in minor units of `currency`."""
 
     name: Name

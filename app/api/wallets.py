@@ -70,7 +70,7 @@ class WalletsAnswer(msgspec.Struct, frozen=True):
     next_cursor: str | None
 
 
-class OpenRequest(Strict):
+class OpenRequest(Strict, frozen=True, kw_only=True):
     """A wallet to make."""
 
     customer_id: str
@@ -79,14 +79,14 @@ class OpenRequest(Strict):
     idempotency_key: str | None = None
 
 
-class SettingsRequest(Strict):
+class SettingsRequest(Strict, frozen=True, kw_only=True):
     """Settings to change; those not named stay, null takes one away."""
 
     name: Name | None | msgspec.UnsetType = msgspec.UNSET
     low_balance_threshold: Threshold | None | msgspec.UnsetType = msgspec.UNSET
 
 
-class GrantRequest(Strict):
+class GrantRequest(Strict, frozen=True, kw_only=True):
     """Credits to give."""
 
     credits: Credits
@@ -96,7 +96,7 @@ class GrantRequest(Strict):
     idempotency_key: str | None = None
 
 
-class AdjustmentRequest(Strict):
+class AdjustmentRequest(Strict, frozen=True, kw_only=True):
     """A correction, with why."""
 
     credits: SignedCredits
@@ -120,7 +120,7 @@ class AdjustmentAnswer(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str
 
 
-class TokenRequest(Strict):
+class TokenRequest(Strict, frozen=True, kw_only=True):
     """A token to make: seconds until it ends, and what it may do."""
 
     expires_in: TokenSeconds = 900

@@ -59,13 +59,13 @@ class DemoState(msgspec.Struct, frozen=True, kw_only=True):
     version: str
 
 
-class ActionRequest(Strict):
+class ActionRequest(Strict, frozen=True, kw_only=True):
     """An action to run."""
 
     event: str
 
 
-class AutoplayRequest(Strict):
+class AutoplayRequest(Strict, frozen=True, kw_only=True):
     """How agents should run."""
 
     running: bool

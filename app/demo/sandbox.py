@@ -220,7 +220,7 @@ def unflatten(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
 
 
 def checkout_session(**fields: Any) -> dict[str, Any]:
-    """A Checkout session with the fields and nulls that Stripe's have, as its published OpenAPI description has them."""
+    """A Checkout session with the fields and nulls of Stripe's, after its published OpenAPI description."""
     nulls = (
         "after_expiration",
         "allow_promotion_codes",

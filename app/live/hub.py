@@ -1,4 +1,4 @@
-"""Who listens to which wallet in this process. Publishing never waits: a slow socket keeps one merged state, no queue."""
+"""Who listens to which wallet in this process. Publishing never waits: a slow socket has one merged state, no queue."""
 
 from collections.abc import Callable, Sequence
 

@@ -126,7 +126,7 @@ class Gateway:
 
     async def close(self) -> None:
         """Closes the connections to Stripe."""
-        await self._http.close_async()
+        await self._http.close_async()  # type: ignore[no-untyped-call]
 
 
 def check_signature(payload: bytes, header: str | None, secret: str, now: int, tolerance_seconds: int) -> None:

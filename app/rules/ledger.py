@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from app.config import BALANCE_MAX
 from app.errors import IdempotencyConflict, InsufficientCredits, InvalidRequest, NotFound
-from app.rules.pricing import Catalogue
+from app.rules.pricing import Catalogue, Quote
 
 Category = Literal["paid", "promotional"]
 EntryKind = Literal["event", "grant", "top_up", "adjustment", "settings"]
@@ -253,23 +253,20 @@ def burn_down_order(grant: Grant) -> tuple[int, int, bool, int]:
 def _event(change: "_Change", op: Event, catalogue: Catalogue) -> None:
     if op.credits is None:
         quote = catalogue.quote(op.event, op.model, op.quantity)
-        credits, label = quote.credits, quote.label
-        unit_credits, price_version = quote.unit_credits, quote.price_version
     else:
-        credits, label = op.credits, catalogue.label(op.event)
-        unit_credits = price_version = None
-    draws = change.spend(credits)
+        quote = Quote(op.credits, None, None, catalogue.label(op.event))
+    draws = change.spend(quote.credits)
     change.enter(
         "event",
-        label,
-        -credits,
+        quote.label,
+        -quote.credits,
         draws=draws,
         event=op.event,
         model=op.model,
         member=op.member,
         quantity=op.quantity,
-        unit_credits=unit_credits,
-        price_version=price_version,
+        unit_credits=quote.unit_credits,
+        price_version=quote.price_version,
         cost_nanos=op.cost_nanos,
         metadata=op.metadata or None,
     )
@@ -317,7 +314,7 @@ def _change_settings(change: "_Change", op: ChangeSettings) -> None:
 
 
 def grant_id_for(operation_id: str, suffix: str = "") -> str:
-    """The id of a grant that an operation makes beside its own entry: made from the operation's, so that it is known."""
+    """The id of a grant that an operation makes beside its own entry: it follows from the operation's."""
     return f"grant_{operation_id.partition('_')[2]}{suffix}"
 
 

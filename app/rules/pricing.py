@@ -33,11 +33,11 @@ class Price(msgspec.Struct, frozen=True):
 
 
 class Quote(msgspec.Struct, frozen=True):
-    """What one action costs: `credits` in all, `unit_credits` for each unit, by that version of the price."""
+    """What one action costs: `credits` in all; `unit_credits` for each unit by that version, where a price said so."""
 
     credits: int
-    unit_credits: int
-    price_version: int
+    unit_credits: int | None
+    price_version: int | None
     label: str
 
 
@@ -85,7 +85,8 @@ class Catalogue(msgspec.Struct, frozen=True):
                 f"The event {event!r} has no price; did you mean {near[0]!r}?", event=event, did_you_mean=near[0]
             )
         return UnknownEvent(
-            f"The event {event!r} has no price. Set one with PUT /v1/prices/{event}, or a flat rate with PUT /v1/prices/*.",
+            f"The event {event!r} has no price. "
+            f"Set one with PUT /v1/prices/{event}, or a flat rate with PUT /v1/prices/*.",
             event=event,
         )
 

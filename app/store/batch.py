@@ -90,8 +90,7 @@ def write_batch(
     batch = _Batch(wallet_rows, grant_rows, seen)
     now = time.time_ns() // 1_000_000
     outcomes = [batch.apply(operation, catalogue, now, welcome_credits) for operation in operations]
-    for statement in batch.statements():
-        yield statement
+    yield from batch.statements()
     return Committed(outcomes, batch.changes(retried=retried), catalogue)
 
 
@@ -226,7 +225,7 @@ GRANT_JSON: Final = f"json_object('customer_id', customer_id, 'grant', {json_obj
 ENTRY_JSON: Final = json_object(_ENTRY_COLUMNS, documents=_JSON_COLUMNS)
 
 _READ_SQL: Final = (
-    "SELECT json_object("  # noqa: S608 - column names of our own
+    "SELECT json_object("
     "'generation', (SELECT generation FROM instance),"
     f"'wallets', json((SELECT json_group_array({WALLET_JSON}) FROM wallets"
     " WHERE customer_id IN (SELECT value FROM json_each(?1)))),"
@@ -234,7 +233,7 @@ _READ_SQL: Final = (
     " WHERE remaining > 0 AND customer_id IN (SELECT value FROM json_each(?1)))))"
 )
 _SEEN_SQL: Final = (
-    "SELECT json_group_array(json(found)) FROM ("  # noqa: S608
+    "SELECT json_group_array(json(found)) FROM ("
     f"SELECT {ENTRY_JSON} AS found FROM entries WHERE id IN (SELECT value FROM json_each(?1)) UNION "
     f"SELECT {ENTRY_JSON} FROM entries WHERE (customer_id, idempotency_key) IN"
     " (SELECT value ->> 0, value ->> 1 FROM json_each(?2)) AND idempotency_key IS NOT NULL)"

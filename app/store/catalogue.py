@@ -161,11 +161,7 @@ class CatalogueStore:
             latest = yield from self._latest(event, None)
             if latest is None or latest.archived:
                 raise NotFound(f"The event {event!r} has no price of its own.", event=event)
-            yield (
-                "INSERT INTO prices SELECT event, version + 1, credits, label, per_model, 1, ?, ? FROM prices"
-                " WHERE event = ? AND version = ?",
-                (now_ms(), actor, event, latest.version),
-            )
+            yield _ARCHIVE_PRICE, (now_ms(), actor, event, latest.version)
             yield _BUMP, ()
 
         await self._db.transact(script)
@@ -173,7 +169,7 @@ class CatalogueStore:
 
     def _latest(self, event: str, expected_version: int | None) -> Script[PriceVersion | None]:
         rows = yield (
-            f"SELECT {', '.join(_VERSION_COLUMNS)} FROM prices WHERE event = ? ORDER BY version DESC LIMIT 1",  # noqa: S608
+            f"SELECT {', '.join(_VERSION_COLUMNS)} FROM prices WHERE event = ? ORDER BY version DESC LIMIT 1",
             (event,),
         )
         latest = _price_version(rows[0]) if rows else None
@@ -213,13 +209,7 @@ class CatalogueStore:
             [[count]] = yield "SELECT count(*) FROM packs WHERE code <> ?", (pack.code,)
             if count >= self._limits.packs_max:
                 raise InvalidRequest(f"There may be {self._limits.packs_max} packs at most.", field="code")
-            yield (
-                "INSERT INTO packs (code, name, credits, amount, currency, archived, updated_at)"
-                " VALUES (?, ?, ?, ?, ?, 0, ?) ON CONFLICT (code) DO UPDATE SET name = excluded.name,"
-                " credits = excluded.credits, amount = excluded.amount, currency = excluded.currency,"
-                " archived = 0, updated_at = excluded.updated_at",
-                (pack.code, pack.name, pack.credits, pack.amount, pack.currency, now_ms()),
-            )
+            yield _PUT_PACK, (pack.code, pack.name, pack.credits, pack.amount, pack.currency, now_ms())
 
         await self._db.transact(script)
 
@@ -243,6 +233,15 @@ class CatalogueStore:
             raise NotFound(f"There is no pack {code!r}.", pack=code)
 
 
+_ARCHIVE_PRICE: Final = (
+    "INSERT INTO prices SELECT event, version + 1, credits, label, per_model, 1, ?, ? FROM prices"
+    " WHERE event = ? AND version = ?"
+)
+_PUT_PACK: Final = (
+    "INSERT INTO packs (code, name, credits, amount, currency, archived, updated_at) VALUES (?, ?, ?, ?, ?, 0, ?)"
+    " ON CONFLICT (code) DO UPDATE SET name = excluded.name, credits = excluded.credits, amount = excluded.amount,"
+    " currency = excluded.currency, archived = 0, updated_at = excluded.updated_at"
+)
 _INSERT_PRICE: Final = (
     "INSERT INTO prices (event, version, credits, label, per_model, archived, created_at, actor)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"

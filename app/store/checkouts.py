@@ -1,4 +1,4 @@
-"""Checkouts: what somebody is about to buy. The row commits before Stripe is called; the ledger says when it is paid."""
+"""Checkouts: what somebody is about to buy. The row commits before Stripe is called."""
 
 from typing import Any, Literal
 
@@ -31,7 +31,10 @@ class Checkout(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _COLUMNS = Checkout.__struct_fields__
-_INSERT = f"INSERT INTO checkouts ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
+_INSERT = f"INSERT INTO checkouts ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+
+
+_OPENED = f"UPDATE checkouts SET session_id = ?, url = ?, expires_at = ? WHERE id = ? RETURNING {', '.join(_COLUMNS)}"
 
 
 async def create(db: Database, checkout: Checkout) -> Checkout:
@@ -45,7 +48,7 @@ async def create(db: Database, checkout: Checkout) -> Checkout:
     def script() -> Script[Checkout]:
         if checkout.idempotency_key is not None:
             rows = yield (
-                f"SELECT {', '.join(_COLUMNS)} FROM checkouts WHERE customer_id = ? AND idempotency_key = ?",  # noqa: S608
+                f"SELECT {', '.join(_COLUMNS)} FROM checkouts WHERE customer_id = ? AND idempotency_key = ?",
                 (checkout.customer_id, checkout.idempotency_key),
             )
             if rows:
@@ -63,13 +66,7 @@ async def opened(db: Database, checkout_id: str, session_id: str, url: str, expi
     """Keeps what Stripe answered: its session and the page where it is paid."""
 
     def script() -> Script[list[Any]]:
-        return (
-            yield (
-                "UPDATE checkouts SET session_id = ?, url = ?, expires_at = ? WHERE id = ?"
-                f" RETURNING {', '.join(_COLUMNS)}",
-                (session_id, url, expires_at, checkout_id),
-            )
-        )
+        return (yield _OPENED, (session_id, url, expires_at, checkout_id))
 
     [row] = await db.transact(script)
     return Checkout(**dict(zip(_COLUMNS, row, strict=True)))

@@ -1,10 +1,10 @@
 """The database behind one door: held connections for reading, whole transactions for writing.
 
 `databases` opens a SQLite connection for every call unless one is held, its `transaction()` sends a plain BEGIN (which
-fails at once when another connection commits between a read and a write), and a failed COMMIT never gives its connection
-back. So reads use connections held here, and a transaction is a *script*: a generator that yields statements and is
-given their rows. On SQLite the whole script runs in one hop to the connection's own thread, between BEGIN IMMEDIATE and
-COMMIT; after any failure that connection is replaced.
+fails at once when another connection commits between a read and a write), and a failed COMMIT never gives its
+connection back. So reads use connections held here, and a transaction is a *script*: a generator that yields statements
+and is given their rows. On SQLite the whole script runs in one hop to the connection's own thread, between BEGIN
+IMMEDIATE and COMMIT; after any failure that connection is replaced.
 """
 
 import asyncio
@@ -92,7 +92,7 @@ class Database:
             async with asyncio.timeout(self._wait_seconds):
                 reader = await self._readers.get()
                 try:
-                    return list(await reader.fetch_all(query, values))  # type: ignore[arg-type]
+                    return list(await reader.fetch_all(query, values))
                 finally:
                     self._readers.put_nowait(reader)
         except (TimeoutError, sqlite3.OperationalError) as error:

@@ -123,7 +123,7 @@ class Writer:
                 outcomes += await self._transact([operation], retried=True)
             except (Busy, TransactionFailed, TimeoutError) as error:
                 down = down or not (isinstance(error, TransactionFailed) and error.rows_refused)
-                log.error("operation %s was not written: %s", operation.id, error)
+                log.warning("operation %s was not written: %s", operation.id, error)
                 outcomes.append(Busy())
             except Exception:
                 log.exception("operation %s was not written", operation.id)

@@ -1,0 +1,143 @@
+"""A real `chargly` process, and what tests say to it and check of its answers."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import websockets
+
+ADMIN_KEY = "sk_test_admin_0123456789abcdef"
+TOKEN_SECRET = "a secret of this test suite, long enough"
+ALLOWED_ORIGIN = "https://app.example.com"
+START_SECONDS_MAX = 30
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class ServerProcess:
+    """One `chargly` process on a port and a database file of its own; a restart keeps both."""
+
+    def __init__(self, folder: Path, command: str = "serve", **env: str) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.command = command
+        ours = ("CHARGLY_", "STRIPE_", "DATABASE_", "HOST", "PORT")
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith(ours)} | {
+            "PORT": str(self.port),
+            "DATABASE_URL": f"sqlite:///{folder}/ledger.db",
+            "CHARGLY_API_KEY": ADMIN_KEY,
+            "CHARGLY_TOKEN_SECRET": TOKEN_SECRET,
+            "CHARGLY_ALLOWED_ORIGINS": ALLOWED_ORIGIN,
+            **env,
+        }
+        self.log = folder / "server.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Runs another `chargly` command with the same settings, to its end."""
+        return subprocess.run(
+            [chargly(), *words], env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=30, check=False
+        )
+
+    def start(self) -> "ServerProcess":
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [chargly(), self.command], env=self.env, cwd=self.folder, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + START_SECONDS_MAX
+        with httpx.Client(timeout=1) as client:
+            while time.monotonic() < deadline:
+                if self.process.poll() is not None:
+                    raise RuntimeError(f"chargly {self.command} stopped:\n{self.log.read_text()[-3000:]}")
+                with contextlib.suppress(httpx.HTTPError):
+                    if client.get(f"{self.address}/readyz").status_code == 200:
+                        return self
+                time.sleep(0.02)
+        raise RuntimeError(f"chargly {self.command} was not ready:\n{self.log.read_text()[-3000:]}")
+
+    def stop(self, how: int = signal.SIGTERM) -> None:
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        self.process.wait(15)
+
+    def client(self, key: str | None = ADMIN_KEY, **headers: str) -> httpx.Client:
+        credential = {"Authorization": f"Bearer {key}"} if key else {}
+        return httpx.Client(base_url=self.address, headers=credential | headers, timeout=20)
+
+    def token(self, customer_id: str, **fields: Any) -> str:
+        with self.client() as api:
+            answer = api.post(f"/v1/wallets/{customer_id}/tokens", json=fields)
+        assert answer.status_code == 201, answer.text
+        return answer.json()["token"]
+
+    @contextlib.asynccontextmanager
+    async def live(
+        self, token: str | None, *, origin: str | None = ALLOWED_ORIGIN, **resume: Any
+    ) -> AsyncIterator[websockets.ClientConnection]:
+        """A websocket that has sent its subscribe message; without a token it has sent nothing."""
+        url = f"ws://127.0.0.1:{self.port}/v1/live"
+        async with websockets.connect(url, subprotocols=["chargly.v1"], origin=origin) as ws:
+            if token is not None:
+                with contextlib.suppress(websockets.ConnectionClosed):
+                    await ws.send(json.dumps({"type": "subscribe", "token": token, **resume}))
+            yield ws
+
+
+def chargly() -> str:
+    """The command as it is installed beside the running Python."""
+    return str(Path(sys.executable).with_name("chargly"))
+
+
+async def next_wallet(ws: websockets.ClientConnection, seconds_max: float = 5) -> dict[str, Any]:
+    """The next message of a wallet; heartbeats are passed over."""
+    async with asyncio.timeout(seconds_max):
+        while True:
+            message = json.loads(await ws.recv())
+            if message["type"] == "wallet":
+                return message
+
+
+async def close_code(ws: websockets.ClientConnection, seconds_max: float = 15) -> int:
+    """Reads until the server closes the socket, and tells its code."""
+    async with asyncio.timeout(seconds_max):
+        try:
+            while True:
+                await ws.recv()
+        except websockets.ConnectionClosed as closed:
+            return closed.rcvd.code if closed.rcvd else 1006
+
+
+def error_of(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """The error of an answer, after checking its status, code and shape, and that nothing internal shows."""
+    assert answer.status_code == status, f"{answer.status_code} {answer.text[:400]}"
+    assert answer.headers["x-request-id"]
+    assert list(answer.json()) == ["error"]
+    error: dict[str, Any] = answer.json()["error"]
+    assert error["code"] == code, error
+    assert len(error["message"]) > 8
+    for word in ("Traceback", "sqlite3", "SELECT ", "INSERT "):
+        assert word not in answer.text
+    return error
+
+
+def grant(api: httpx.Client, customer_id: str, credits: int, category: str = "promotional") -> dict[str, Any]:
+    answer = api.post(f"/v1/wallets/{customer_id}/grants", json={"credits": credits, "category": category})
+    assert answer.status_code == 201, answer.text
+    return answer.json()

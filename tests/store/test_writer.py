@@ -1,0 +1,370 @@
+"""The writer on a real SQLite file: groups, refusals, races, and a database that fails."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from app.config import Config, Limits
+from app.errors import Busy, ChargeError, IdempotencyConflict, InsufficientCredits, Internal, ShuttingDown
+from app.rules.ledger import AddGrant, Event, Operation, TopUp
+from app.store import db as store_db
+from app.store import reads
+from app.store.batch import Change, Outcome
+from app.store.catalogue import CatalogueStore
+from app.store.db import Database, Script, TransactionFailed
+from app.store.ids import new_id
+from app.store.migrate import migrate
+from app.store.writer import Writer
+
+LIMITS = Limits(sqlite_busy_wait_ms=50, write_queue_max=100, write_batch_max=32)
+
+
+class Ledger:
+    """A writer, its database, and what it told its listeners."""
+
+    def __init__(self, db: Database, writer: Writer, catalogue: CatalogueStore, config: Config) -> None:
+        self.db, self.writer, self.catalogue, self.config = db, writer, catalogue, config
+        self.told: list[Change] = []
+
+    async def give(self, customer_id: str, credits: int) -> Outcome:
+        grant_id = new_id("grant", customer_id)
+        return await self.writer.submit(
+            AddGrant(customer_id=customer_id, id=grant_id, credits=credits, category="promotional")
+        )
+
+    async def meter(self, customer_id: str, **fields: Any) -> Outcome:
+        return await self.writer.submit(event(customer_id, **fields))
+
+    async def balance(self, customer_id: str) -> int:
+        wallet = await reads.wallet(self.db, customer_id)
+        return wallet.balance if wallet else 0
+
+    async def entries(self, customer_id: str) -> list[Any]:
+        found, _ = await reads.entries(self.db, customer_id, reads.EntryFilter(), limit=100, before=None)
+        return found
+
+
+def event(customer_id: str, **fields: Any) -> Event:
+    base = {"customer_id": customer_id, "id": new_id("evt", customer_id), "event": "chat.reply", "metadata": {}}
+    return Event(**base | fields)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    made = Config(database_url=f"sqlite:///{tmp_path}/ledger.db", limits=LIMITS)
+    migrate(made)
+    return made
+
+
+@pytest.fixture
+async def ledger(config: Config) -> AsyncIterator[Ledger]:
+    db = Database(config)
+    await db.open()
+    catalogue = CatalogueStore(db, config.limits)
+    await catalogue.fresh()
+    told: list[Change] = []
+    writer = Writer(db, catalogue, config, lambda changes, _generation: told.extend(changes))
+    writer.start()
+    made = Ledger(db, writer, catalogue, config)
+    made.told = told
+    yield made
+    await writer.close()
+    await db.close()
+
+
+async def settled(*calls: Any) -> list[Any]:
+    return await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_what_waits_together_is_written_in_one_transaction(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ledger.give("u", 1000)
+    transactions = count_transactions(monkeypatch)
+    outcomes = await asyncio.gather(*[ledger.meter("u") for _ in range(30)])
+    assert len(transactions) <= 2
+    assert sorted(outcome.entry.version for outcome in outcomes if outcome.entry) == list(range(2, 32))
+    assert await ledger.balance("u") == 1000 - 30 * 8
+
+
+def count_transactions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    run, seen = store_db.run_transaction, []
+
+    def counted(connection: sqlite3.Connection, script: Callable[[], Script[Any]]) -> Any:
+        seen.append(1)
+        return run(connection, script)
+
+    monkeypatch.setattr(store_db, "run_transaction", counted)
+    return seen
+
+
+async def test_a_race_in_one_batch_has_as_many_winners_as_the_credits_cover(ledger: Ledger) -> None:
+    await ledger.give("u", 20)
+    results = await settled(*[ledger.meter("u") for _ in range(10)])
+    assert sum(isinstance(result, Outcome) for result in results) == 2
+    assert sum(isinstance(result, InsufficientCredits) for result in results) == 8
+    assert await ledger.balance("u") == 4
+
+
+async def test_one_key_a_hundred_times_at_once_is_one_entry(ledger: Ledger) -> None:
+    await ledger.give("u", 1000)
+    outcomes = await asyncio.gather(*[ledger.meter("u", key="k", request_hash="h") for _ in range(100)])
+    assert len({outcome.entry.id for outcome in outcomes if outcome.entry}) == 1
+    assert sum(not outcome.replayed for outcome in outcomes) == 1
+    assert await ledger.balance("u") == 992
+
+
+async def test_a_key_with_another_request_is_a_conflict_in_the_same_batch_too(ledger: Ledger) -> None:
+    await ledger.give("u", 100)
+    results = await settled(
+        ledger.meter("u", key="k", request_hash="h"), ledger.meter("u", key="k", request_hash="other", quantity=2)
+    )
+    assert isinstance(results[0], Outcome)
+    assert isinstance(results[1], IdempotencyConflict)
+
+
+async def test_a_key_belongs_to_one_wallet(ledger: Ledger) -> None:
+    await ledger.give("u", 100)
+    await ledger.give("v", 100)
+    first = await ledger.meter("u", key="k", request_hash="h")
+    second = await ledger.meter("v", key="k", request_hash="h")
+    assert not first.replayed
+    assert not second.replayed
+
+
+async def test_a_refusal_leaves_nothing_not_even_the_wallet(ledger: Ledger) -> None:
+    with pytest.raises(InsufficientCredits):
+        await ledger.meter("nobody", key="k", request_hash="h")
+    assert await reads.wallet(ledger.db, "nobody") is None
+    await ledger.give("nobody", 10)
+    assert (await ledger.meter("nobody", key="k", request_hash="h")).entry is not None
+
+
+async def test_a_top_up_reported_many_times_lands_once(ledger: Ledger) -> None:
+    def top_up() -> Operation:
+        return TopUp(
+            customer_id="u",
+            id="top_same",
+            credits=500,
+            checkout_id="co_same",
+            description="Top-up",
+            amount=1000,
+            currency="usd",
+        )
+
+    await asyncio.gather(*[ledger.writer.submit(top_up()) for _ in range(20)])
+    await ledger.writer.submit(top_up())
+    assert await ledger.balance("u") == 500
+
+
+async def test_a_caller_that_leaves_does_not_disturb_the_batch_and_its_key_replays(ledger: Ledger) -> None:
+    await ledger.give("u", 1000)
+    leaving = [asyncio.create_task(ledger.meter("u", key=f"k{i}", request_hash="h")) for i in range(20)]
+    staying = [asyncio.create_task(ledger.meter("u")) for _ in range(20)]
+    await asyncio.sleep(0)  # each has been put into the queue
+    for task in leaving:
+        task.cancel()
+    await settled(*leaving)
+    assert all(outcome.entry for outcome in await asyncio.gather(*staying))
+    for i in range(20):
+        await ledger.meter("u", key=f"k{i}", request_hash="h")
+    assert await ledger.balance("u") == 1000 - 40 * 8
+
+
+async def test_a_full_queue_refuses_at_once_and_writes_nothing_of_it(ledger: Ledger) -> None:
+    await ledger.give("u", 10_000)
+    results = await settled(*[ledger.meter("u") for _ in range(150)])
+    refused = [result for result in results if isinstance(result, Busy)]
+    assert len(refused) == 50
+    assert await ledger.balance("u") == 10_000 - 100 * 8
+
+
+async def test_a_commit_whose_outcome_is_unknown_is_looked_up(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk took it, and the answer was an error: nothing is written twice, and every caller is answered."""
+    await ledger.give("u", 1000)
+    fail_once(monkeypatch, after_commit=True)
+    outcomes = await asyncio.gather(*[ledger.meter("u") for _ in range(5)])
+    assert [outcome.replayed for outcome in outcomes] == [False] * 5
+    assert await ledger.balance("u") == 1000 - 5 * 8
+    assert max(change.wallet.version for change in ledger.told) == 6
+
+
+async def test_a_commit_that_fails_is_tried_again_on_a_new_connection(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ledger.give("u", 1000)
+    fail_once(monkeypatch, after_commit=False)
+    assert all(outcome.entry for outcome in await asyncio.gather(*[ledger.meter("u") for _ in range(5)]))
+    assert await ledger.balance("u") == 1000 - 5 * 8
+    assert not ledger.writer.failing
+
+
+def fail_once(monkeypatch: pytest.MonkeyPatch, *, after_commit: bool) -> None:
+    run, failed = store_db.run_transaction, []
+
+    def failing(connection: sqlite3.Connection, script: Callable[[], Script[Any]]) -> Any:
+        if failed:
+            return run(connection, script)
+        failed.append(1)
+        if after_commit:
+            run(connection, script)
+        else:
+            connection.execute("BEGIN IMMEDIATE")  # left open, as a COMMIT that failed leaves it
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(store_db, "run_transaction", failing)
+
+
+async def test_a_full_disk_answers_busy_and_says_so_until_there_is_room(ledger: Ledger) -> None:
+    await ledger.give("u", 10**6)
+
+    def fill() -> Script[None]:
+        [[pages]] = yield "PRAGMA page_count", ()
+        yield f"PRAGMA max_page_count = {pages}", ()
+
+    await ledger.db.transact(fill)
+    big = {"pad": "p" * 4000}
+    results = await settled(*[ledger.meter("u", metadata=big) for _ in range(50)])
+    refused = sum(isinstance(result, Busy) for result in results)
+    written = sum(isinstance(result, Outcome) for result in results)
+    assert refused + written == 50
+    # A failure replaces the connection, and with it the limit: the next event is written.
+    assert (await ledger.meter("u")).entry is not None
+    assert not ledger.writer.failing
+    assert await ledger.balance("u") == 10**6 - 8 * (written + 1)
+
+
+async def test_another_process_that_writes_for_too_long_is_answered_busy(ledger: Ledger, config: Config) -> None:
+    await ledger.give("u", 100)
+    other = sqlite3.connect(config.database_url.removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Busy):
+        await ledger.meter("u", key="k", request_hash="h")
+    assert ledger.writer.failing
+    other.execute("ROLLBACK")
+    other.close()
+    assert not (await ledger.meter("u", key="k", request_hash="h")).replayed
+    assert not ledger.writer.failing
+    assert await ledger.balance("u") == 92
+
+
+async def test_a_reader_in_between_and_another_writer_never_meet_a_stale_snapshot(
+    ledger: Ledger, config: Config
+) -> None:
+    """Read, then write, while another connection commits in between: BEGIN IMMEDIATE waits instead of failing."""
+    await ledger.give("u", 10_000)
+    command = Database(config)
+    await command.open()
+    prices = CatalogueStore(command, config.limits)
+    meters = [ledger.meter("u") for _ in range(60)]
+    changes = [prices.put_price(f"other.{i}", i, "Other", {}) for i in range(10)]
+    results = await settled(*meters, *changes)
+    await command.close()
+    assert [result for result in results if isinstance(result, BaseException)] == []
+
+
+async def test_an_operation_that_cannot_be_written_hurts_only_itself(ledger: Ledger) -> None:
+    await ledger.give("u", 1000)
+    taken = (await ledger.meter("u")).entry
+    assert taken is not None
+    await ledger.give("v", 100)
+    poisoned = event("v", id=taken.id)  # an id that is in the ledger: the unique index refuses the row
+    results = await settled(ledger.meter("u"), ledger.writer.submit(poisoned), ledger.meter("u"))
+    assert [type(result) for result in (results[0], results[2])] == [Outcome, Outcome]
+    assert await ledger.balance("u") == 1000 - 3 * 8
+    assert await ledger.balance("v") == 100
+
+
+async def test_a_fault_in_a_rule_is_an_answer_and_not_the_end_of_the_writer(ledger: Ledger) -> None:
+    await ledger.give("u", 100)
+    results = await settled(ledger.writer.submit(Operation(customer_id="u", id="bad_1")), ledger.meter("u"))
+    assert isinstance(results[0], Internal)
+    assert isinstance(results[1], Outcome)
+
+
+async def test_a_price_changed_beside_the_server_counts_from_the_next_event(ledger: Ledger, config: Config) -> None:
+    await ledger.give("u", 100)
+    command = Database(config)
+    await command.open()
+    await CatalogueStore(command, config.limits).put_price("chat.reply", 5, "Chat reply", {})
+    await command.close()
+    outcome = await ledger.meter("u")
+    assert outcome.entry is not None
+    assert (outcome.entry.credits, outcome.entry.price_version) == (-5, 2)
+
+
+async def test_a_closed_writer_has_written_what_waited_and_takes_no_more(ledger: Ledger) -> None:
+    await ledger.give("u", 1000)
+    waiting = [asyncio.create_task(ledger.meter("u")) for _ in range(40)]
+    await asyncio.sleep(0)
+    await ledger.writer.close()
+    assert all(outcome.entry for outcome in await asyncio.gather(*waiting))
+    with pytest.raises(ShuttingDown):
+        await ledger.meter("u")
+
+
+async def test_listeners_hear_of_a_commit_before_its_callers_do(config: Config) -> None:
+    db = Database(config)
+    await db.open()
+    catalogue = CatalogueStore(db, config.limits)
+    order: list[str] = []
+    writer = Writer(db, catalogue, config, lambda _changes, _generation: order.append("told"))
+    writer.start()
+    await writer.submit(AddGrant(customer_id="u", id="grant_1", credits=5, category="paid"))
+    order.append("answered")
+    await writer.close()
+    await db.close()
+    assert order == ["told", "answered"]
+
+
+async def test_a_failing_commit_gives_its_connection_back(ledger: Ledger) -> None:
+    """A deferred foreign key fails at COMMIT itself; the next transaction finds the file unlocked."""
+
+    def dangling() -> Script[None]:
+        yield "PRAGMA defer_foreign_keys = ON", ()
+        columns = "customer_id, id, version, category, credits, remaining, priority, source, created_at, effective_at"
+        yield f"INSERT INTO grants ({columns}) VALUES ('nobody', 'g', 1, 'paid', 1, 1, 1, 's', 0, 0)", ()
+
+    for _ in range(3):
+        with pytest.raises(TransactionFailed):
+            await ledger.db.transact(dangling)
+    await ledger.give("u", 5)
+    assert await ledger.balance("u") == 5
+
+
+async def test_the_limits_of_the_schema_hold_beneath_the_rules(ledger: Ledger) -> None:
+    await ledger.give("u", 5)
+    for statement in (
+        "UPDATE wallets SET balance = 14.9",
+        "UPDATE wallets SET balance = 9223372036854775807",
+        "UPDATE grants SET remaining = -1",
+        "UPDATE wallets SET held = -1",
+    ):
+
+        def script(sql: str = statement) -> Script[None]:
+            yield sql, ()
+
+        with pytest.raises((TransactionFailed, ChargeError)):
+            await ledger.db.transact(script)
+    assert await ledger.balance("u") == 5
+
+
+async def test_welcome_credits_reach_a_new_wallet_in_the_commit_of_its_first_event(config: Config) -> None:
+    generous = replace(config, welcome_credits=20)
+    db = Database(generous)
+    await db.open()
+    catalogue = CatalogueStore(db, generous.limits)
+    writer = Writer(db, catalogue, generous, lambda _changes, _generation: None)
+    writer.start()
+    outcomes = await settled(*[writer.submit(event("u")) for _ in range(3)])
+    await writer.close()
+    wallet = await reads.wallet(db, "u")
+    await db.close()
+    assert [type(outcome) for outcome in outcomes] == [Outcome, Outcome, InsufficientCredits]
+    assert wallet is not None
+    assert (wallet.balance, wallet.version) == (4, 3)
