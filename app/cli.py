@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 import typer
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from app import __version__, demo
 from app.config import Config, load
@@ -165,8 +165,10 @@ def _listen(config: Config) -> socket.socket:
     return listening
 
 
-def _run(app: Starlette, config: Config, listening: socket.socket) -> None:
+def _run(app: ASGIApp, config: Config, listening: socket.socket) -> None:
     limits = config.limits
+    # SQLite's thread needs the GIL back after each statement, and a busy loop would keep it for the default 5 ms.
+    sys.setswitchinterval(limits.gil_switch_seconds)
     server = uvicorn.Server(
         uvicorn.Config(
             app,

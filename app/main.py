@@ -3,14 +3,12 @@
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 
 from app.api.auth import Authenticator
-from app.api.http import Refusals, RequestIds
-from app.api.routes import starlette_routes
+from app.api.http import Cors, Refusals, RequestIds
+from app.api.routes import Router, starlette_routes
 from app.api.services import Services
 from app.config import Config
 from app.demo import Demo
@@ -29,7 +27,7 @@ Background = Callable[[Services], contextlib.AbstractAsyncContextManager[None]]
 
 def create_app(
     config: Config, *, more_routes: MoreRoutes | None = None, background: Background | None = None
-) -> Starlette:
+) -> ASGIApp:
     """The server as an ASGI app. Everything it is made of is built in its lifespan, and closed there.
 
     The database must have this version's schema: `store.migrate` brings it there.
@@ -42,30 +40,27 @@ def create_app(
     """
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: Router) -> AsyncIterator[None]:
         async with _services(config) as services:
-            app.router.routes[:] = [*(more_routes(services) if more_routes else ()), *starlette_routes(services)]
+            router.serve([*(more_routes(services) if more_routes else ()), *starlette_routes(services)])
             async with background(services) if background else contextlib.nullcontext():
                 yield
 
-    return Starlette(
-        lifespan=lifespan,
-        middleware=[
-            Middleware(RequestIds),
-            Middleware(
-                CORSMiddleware,
-                allow_origins=config.allowed_origins,
-                allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-                allow_headers=["authorization", "content-type", "idempotency-key", "x-api-key", "x-request-id"],
-                expose_headers=["x-request-id", "idempotent-replayed", "retry-after"],
-                max_age=600,
-            ),
-            Middleware(Refusals),
-        ],
+    # Starlette's Router under our own layers: the Starlette class would add an error layer of its own at either end.
+    router = Router(lifespan=lifespan)
+    return RequestIds(
+        Cors(
+            Refusals(router),
+            allow_origins=config.allowed_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["authorization", "content-type", "idempotency-key", "x-api-key", "x-request-id"],
+            expose_headers=["x-request-id", "idempotent-replayed", "retry-after"],
+            max_age=600,
+        )
     )
 
 
-def create_demo_app(config: Config) -> Starlette:
+def create_demo_app(config: Config) -> ASGIApp:
     """The server of `chargly demo`: with a demo wallet, its page, agents, and a Stripe sandbox where one is set."""
     demo = Demo(config)
     return create_app(config, more_routes=demo.routes, background=demo.running)

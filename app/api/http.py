@@ -1,6 +1,7 @@
 """From an ASGI request to a route's handler and back: credential, body, answer, and one shape for every error."""
 
 import hashlib
+import itertools
 import logging
 import re
 import secrets
@@ -9,6 +10,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.auth import Access, Credential
@@ -58,7 +60,12 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     query: Mapping[str, str]
     raw: bytes
     body: Any
-    origin: str
+    scheme: str
+
+    @property
+    def origin(self) -> str:
+        """The server's own origin as this request's sender sees it, e.g. `http://127.0.0.1:8000`."""
+        return f"{self.scheme}://{self.headers.get(b'host', b'').decode('latin-1').lower()}"
 
     def owns(self, customer_id: str) -> None:
         """Lets a token go to its own wallet alone.
@@ -133,6 +140,9 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     errors: Sequence[type[ChargeError]] = ()
 
 
+_ANYBODY: Final = Credential(name="anybody")
+
+
 class Endpoint:
     """All routes of one path, as an ASGI app."""
 
@@ -157,7 +167,7 @@ class Endpoint:
         services = self._services
         headers = dict(scope["headers"])
         if route.access.public:
-            credential = Credential(name="anybody")
+            credential = _ANYBODY
         else:
             credential = await services.auth.authenticate(headers)
             route.access.check(credential)
@@ -175,7 +185,7 @@ class Endpoint:
             query=_query(scope["query_string"]),
             raw=raw,
             body=body,
-            origin=request_origin(scope, headers),
+            scheme=scope["scheme"],
         )
         await send_answer(await route.handler(call), scope, send)
 
@@ -248,12 +258,6 @@ def _query(raw: bytes) -> Mapping[str, str]:
     return dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True)) if raw else {}
 
 
-def request_origin(scope: Scope, headers: Mapping[bytes, bytes]) -> str:
-    """The server's own origin as this request's sender sees it, e.g. `http://127.0.0.1:8000`."""
-    scheme = {"ws": "http", "wss": "https"}.get(scope["scheme"], scope["scheme"])
-    return f"{scheme}://{headers.get(b'host', b'').decode('latin-1').lower()}"
-
-
 async def send_answer(answer: Answer, scope: Scope, send: Send) -> None:
     """Sends an answer; bytes go as they are, anything else as JSON."""
     if isinstance(answer.body, bytes):
@@ -312,26 +316,37 @@ class Refusals:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = False
-
-        async def send_watched(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
         try:
-            await self._app(scope, receive, send_watched)
+            await self._app(scope, receive, send)
         except ChargeError as error:
             await send_answer(error_answer(error), scope, send)
         except Exception:
             log.exception("%s %s failed (request %s)", scope["method"], scope["path"], scope["request_id"].decode())
-            if started:
-                raise
+            # Where an answer had begun, the web server refuses a second one and ends the connection.
             await send_answer(error_answer(Internal()), scope, send)
+
+
+_process: Final = secrets.token_hex(6)
+_numbers: Final = itertools.count(1)
 
 
 def _request_id(scope: Scope) -> bytes:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.match(value):
             return bytes(value)
-    return b"req_" + secrets.token_hex(8).encode()
+    return f"req_{_process}{next(_numbers):08x}".encode()
+
+
+class Cors(CORSMiddleware):
+    """Starlette's, for what browsers send; a backend's call has no `Origin` and goes straight through."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Adds the headers that let a page of an allowed origin read the answer."""
+        if scope["type"] == "http" and scope["method"] != "GET" and not _has_origin(scope):
+            await self.app(scope, receive, send)
+        else:  # a GET may be cached, so its answer says that it varies by origin
+            await super().__call__(scope, receive, send)
+
+
+def _has_origin(scope: Scope) -> bool:
+    return any(name == b"origin" for name, _ in scope["headers"])

@@ -7,7 +7,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, WebSocketRoute
 from starlette.routing import Route as StarletteRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import Router as StarletteRouter
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from app.api import checkouts, entries, events, ops, prices, wallets
 from app.api.http import Endpoint, Route, not_found
@@ -44,6 +45,32 @@ def endpoints(routes: Sequence[Route], services: Services) -> list[BaseRoute]:
     for route in routes:
         by_path.setdefault(route.path, []).append(route)
     return [StarletteRoute(path, Endpoint(group, services)) for path, group in by_path.items()]
+
+
+class Router(StarletteRouter):
+    """Starlette's router, which tries its routes one after another, behind a look-up of the paths that are constant."""
+
+    def __init__(self, lifespan: Lifespan["Router"]) -> None:
+        super().__init__(lifespan=lifespan)
+        self._endpoints: dict[str, ASGIApp] = {}
+
+    def serve(self, routes: Sequence[BaseRoute]) -> None:
+        """Takes its routes, once they are known."""
+        self.routes[:] = routes
+        self._endpoints = {
+            route.path: route.endpoint
+            for route in reversed(self.routes)
+            if isinstance(route, StarletteRoute) and isinstance(route.endpoint, Endpoint) and "{" not in route.path
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes a request to its endpoint."""
+        endpoint = self._endpoints.get(scope["path"]) if scope["type"] == "http" else None
+        if endpoint is None:
+            await super().__call__(scope, receive, send)
+        else:
+            scope["path_params"] = {}
+            await endpoint(scope, receive, send)
 
 
 async def _top_up_page(_request: Request) -> Response:

@@ -7,6 +7,7 @@ steps row by row waits for a busy event loop each time. Each write is one statem
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -21,8 +22,8 @@ from app.store.db import Script, Statement
 
 log = logging.getLogger("chargly.store")
 
-_ROWS_PER_INSERT: Final = (64, 16, 4, 1)
-"""Sizes of a multi-row INSERT: few, so that SQLite finds each prepared."""
+_ROWS_PER_INSERT_MAX: Final = 128
+"""Rows of one INSERT: a text for each size, which SQLite keeps prepared, and few enough for its limit of parameters."""
 
 _encode: Final = msgspec.json.Encoder(order="deterministic").encode
 _JSON_COLUMNS: Final = ("draws", "metadata", "detail")
@@ -169,19 +170,24 @@ class _Batch:
 
 
 class _Insert:
-    """A multi-row INSERT of some columns, its texts made once for each size."""
+    """A multi-row INSERT of some columns, its text made once for each size."""
 
     def __init__(self, table: str, columns: Sequence[str], conflict: str = "") -> None:
-        one = "(" + ",".join("?" * len(columns)) + ")"
-        head = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "
-        self._texts = {size: head + ",".join([one] * size) + conflict for size in _ROWS_PER_INSERT}
+        self._one = "(" + ",".join("?" * len(columns)) + ")"
+        self._head = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "
+        self._conflict = conflict
+        self._texts: dict[int, str] = {}
 
     def statements(self, rows: Sequence[tuple[Any, ...]]) -> Iterator[Statement]:
-        start = 0
-        for size in _ROWS_PER_INSERT:
-            while len(rows) - start >= size:
-                yield self._texts[size], [value for row in rows[start : start + size] for value in row]
-                start += size
+        for start in range(0, len(rows), _ROWS_PER_INSERT_MAX):
+            chunk = rows[start : start + _ROWS_PER_INSERT_MAX]
+            yield self._text(len(chunk)), list(chain.from_iterable(chunk))
+
+    def _text(self, size: int) -> str:
+        text = self._texts.get(size)
+        if text is None:
+            text = self._texts[size] = self._head + ",".join([self._one] * size) + self._conflict
+        return text
 
 
 def _set_excluded(columns: Sequence[str]) -> str:

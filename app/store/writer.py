@@ -87,6 +87,8 @@ class Writer:
             while self._waiting:
                 size = min(len(self._waiting), self._limits.write_batch_max)
                 await self._write([self._waiting.popleft() for _ in range(size)])
+                # One turn of the loop first, so that requests which have arrived meanwhile go into the next batch.
+                await asyncio.sleep(0)
             if self._closing:
                 return
 
