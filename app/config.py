@@ -26,8 +26,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What bounds each body, queue, wait, cache and loop."""
 
     body_bytes_max: int = 1 << 20
+    headers_bytes_max: int = 32_768
     metadata_bytes_max: int = 4096
-    csv_rows_max: int = 100_000
+    csv_rows_max: int = 10_000_000
     list_rows_default: int = 20
     list_rows_max: int = 100
     prices_max: int = 1_000
@@ -103,7 +104,7 @@ def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = Path(".
     """
     values = dict(os.environ if environ is None else environ)
     if dotenv is not None and dotenv.is_file():
-        values = {name: value for name, value in dotenv_values(dotenv).items() if value is not None} | values
+        values = _read_dotenv(dotenv) | values
     env = _Environment(values)
     config = Config(
         host=env.text("HOST") or "127.0.0.1",
@@ -123,6 +124,23 @@ def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = Path(".
     )
     _check_stripe(config)
     return config
+
+
+def _read_dotenv(path: Path) -> dict[str, str]:
+    try:
+        return {name: value for name, value in dotenv_values(path).items() if value is not None}
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartRefused(f"{path} cannot be read as a file of NAME=value lines: {error}.") from error
+
+
+def _split(url: str) -> urllib.parse.SplitResult | None:
+    """The parts of a web address, None where it is none."""
+    try:
+        split = urllib.parse.urlsplit(url)
+        good = split.scheme in ("http", "https") and bool(split.hostname) and (split.port or 1) > 0
+    except ValueError:
+        return None
+    return split if good else None
 
 
 def _check_stripe(config: Config) -> None:
@@ -172,14 +190,13 @@ class _Environment:
         text = self.text(name)
         if text is None:
             return None
-        split = urllib.parse.urlsplit(text)
-        if split.scheme not in ("http", "https") or not split.hostname:
+        if _split(text) is None:
             raise StartRefused(f"{name} must be an http:// or https:// address, and it is {text[:100]!r}.")
         return text.rstrip("/")
 
     def origin(self, name: str, text: str) -> str:
-        split = urllib.parse.urlsplit(text)
-        if split.scheme not in ("http", "https") or not split.hostname or split.path.strip("/") or split.query:
+        split = _split(text)
+        if split is None or split.path.strip("/") or split.query or split.fragment:
             raise StartRefused(
                 f"{name} must list origins such as https://app.example.com, separated by commas, "
                 f"and one is {text[:100]!r}."

@@ -11,6 +11,7 @@
     ├── BodyTooLarge                                                        413
     ├── UnsupportedMediaType                                                415
     ├── TooManyConnections                                                  429
+    ├── HeadersTooLarge                                                     431
     ├── Internal                                                            500
     ├── StripeUnavailable                                                   502
     └── Busy · ShuttingDown · StripeNotConfigured                           503
@@ -155,6 +156,13 @@ class UnsupportedMediaType(ChargeError):
 
     code, status = "unsupported_media_type", 415
     sentence = "Send the body as 'Content-Type: application/json'."
+
+
+class HeadersTooLarge(ChargeError):
+    """The headers are beyond any use."""
+
+    code, status = "headers_too_large", 431
+    sentence = "The request's headers are too large."
 
 
 class TooManyConnections(ChargeError):

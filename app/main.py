@@ -50,7 +50,7 @@ def create_app(
     router = Router(lifespan=lifespan)
     return RequestIds(
         Cors(
-            Refusals(router),
+            Refusals(router, config.limits.headers_bytes_max),
             allow_origins=config.allowed_origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["authorization", "content-type", "idempotency-key", "x-api-key", "x-request-id"],

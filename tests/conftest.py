@@ -2,12 +2,12 @@
 
 import secrets
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from serving import ServerProcess, grant
+from serving import ServerProcess, StartServer, grant
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +19,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture
-def new_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+def new_server(tmp_path: Path) -> Iterator[StartServer]:
     """Starts servers of one test's own; all are ended with it."""
     running: list[ServerProcess] = []
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,9 @@ class ServerProcess:
             yield ws
 
 
+StartServer = Callable[..., ServerProcess]
+
+
 def chargly() -> str:
     """The command as it is installed beside the running Python."""
     return str(Path(sys.executable).with_name("chargly"))
@@ -141,3 +144,28 @@ def grant(api: httpx.Client, customer_id: str, credits: int, category: str = "pr
     answer = api.post(f"/v1/wallets/{customer_id}/grants", json={"credits": credits, "category": category})
     assert answer.status_code == 201, answer.text
     return answer.json()
+
+
+def charge(api: httpx.Client, customer_id: str, event: str = "chat.reply", **fields: Any) -> httpx.Response:
+    return api.post("/v1/events", json={"customer_id": customer_id, "event": event, **fields})
+
+
+def balance(api: httpx.Client, customer_id: str) -> int:
+    answer = api.get(f"/v1/wallets/{customer_id}")
+    assert answer.status_code == 200, answer.text
+    return answer.json()["balance"]
+
+
+def whole_ledger(api: httpx.Client, customer_id: str, **query: str) -> list[dict[str, Any]]:
+    """Every entry, newest first, by following the cursor."""
+    found: list[dict[str, Any]] = []
+    page: dict[str, Any] = {"next_cursor": None}
+    while not found or page["next_cursor"]:
+        more = {"cursor": page["next_cursor"]} if page["next_cursor"] else {}
+        answer = api.get(f"/v1/wallets/{customer_id}/entries", params={"limit": "100", **query, **more})
+        assert answer.status_code == 200, answer.text
+        page = answer.json()
+        found += page["entries"]
+        if not page["entries"]:
+            break
+    return found

@@ -31,10 +31,14 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Access(msgspec.Struct, frozen=True):
-    """What a route takes: keys of that scope (an admin key always), tokens of that scope; neither: anybody."""
+    """What a route takes: keys of that scope (an admin key always), tokens of that scope; neither: anybody.
+
+    `also` is a further scope of keys that may.
+    """
 
     key: Scope | None = None
     token: TokenScope | None = None
+    also: Scope | None = None
 
     @property
     def public(self) -> bool:
@@ -51,7 +55,7 @@ class Access(msgspec.Struct, frozen=True):
         if credential.customer_id is not None:
             if self.token is None or self.token not in credential.token_scopes:
                 raise ForbiddenScope(f"A widget token needs the scope {self.token!r} here." if self.token else None)
-        elif credential.scope not in ("admin", self.key):
+        elif credential.scope not in ("admin", self.key, self.also):
             raise ForbiddenScope(f"This needs a key with the scope {self.key!r}.")
 
 

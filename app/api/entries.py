@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -18,7 +19,7 @@ from app.store.reads import EntryFilter
 
 _KINDS: Final = ("event", "grant", "top_up", "adjustment", "settings")
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
-_CSV_PAGE_ROWS: Final = 1_000
+_CSV_PAGE_ROWS: Final = 500
 
 
 class OperatorEntry(PublicEntry, frozen=True, kw_only=True):
@@ -48,7 +49,7 @@ async def list_entries(call: Call) -> Answer:
         raise NotFound("There is no wallet for this customer yet.", customer_id=customer_id)
     wanted = _filter(call)
     if _wants_csv(call):
-        return await _csv(call, customer_id, wanted)
+        return _csv(call, customer_id, wanted)
     found, before = await reads.entries(
         call.services.db, customer_id, wanted, limit=fields.limit(call), before=_before(call)
     )
@@ -94,28 +95,35 @@ def _shown(call: Call, entry: Entry) -> PublicEntry:
     )
 
 
-async def _csv(call: Call, customer_id: str, wanted: EntryFilter) -> Answer:
-    """Every entry asked for, newest first, up to the named limit of rows."""
+def _csv(call: Call, customer_id: str, wanted: EntryFilter) -> Answer:
+    """Every entry asked for, newest first, a page at a time as the reader takes them."""
     columns = (PublicEntry if call.credential.customer_id is not None else OperatorEntry).__struct_fields__
+    before = _before(call)
+
+    async def pages() -> AsyncIterator[bytes]:
+        nonlocal before
+        yield _csv_rows([columns])
+        for _ in range(0, call.services.config.limits.csv_rows_max, _CSV_PAGE_ROWS):
+            found, before = await reads.entries(
+                call.services.db, customer_id, wanted, limit=_CSV_PAGE_ROWS, before=before
+            )
+            yield _csv_rows([_cell(getattr(_shown(call, entry), name)) for name in columns] for entry in found)
+            if before is None:
+                break
+
+    return Answer(
+        pages(),
+        headers=(
+            (b"content-type", b"text/csv; charset=utf-8"),
+            (b"content-disposition", b'attachment; filename="entries.csv"'),
+        ),
+    )
+
+
+def _csv_rows(rows: Iterable[Iterable[str | int]]) -> bytes:
     text = io.StringIO()
-    rows = csv.writer(text)
-    rows.writerow(columns)
-    before, left = _before(call), call.services.config.limits.csv_rows_max
-    while left > 0:
-        found, before = await reads.entries(
-            call.services.db, customer_id, wanted, limit=min(_CSV_PAGE_ROWS, left), before=before
-        )
-        rows.writerows([_cell(getattr(_shown(call, entry), name)) for name in columns] for entry in found)
-        left -= len(found)
-        if before is None:
-            break
-    headers = [
-        (b"content-type", b"text/csv; charset=utf-8"),
-        (b"content-disposition", b'attachment; filename="entries.csv"'),
-    ]
-    if before is not None:
-        headers.append((b"x-next-cursor", (fields.make_cursor(before) or "").encode()))
-    return Answer(text.getvalue().encode(), headers=headers)
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode()
 
 
 def _cell(value: Any) -> str | int:

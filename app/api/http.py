@@ -5,7 +5,7 @@ import itertools
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
@@ -19,6 +19,7 @@ from app.errors import (
     BodyTooLarge,
     ChargeError,
     ForbiddenScope,
+    HeadersTooLarge,
     Internal,
     InvalidJSON,
     InvalidRequest,
@@ -32,7 +33,7 @@ log = logging.getLogger("chargly.api")
 T = TypeVar("T")
 _JSON_TYPE: Final = (b"content-type", b"application/json")
 _NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
-_PATH_OF_ERROR: Final = re.compile(r" - at `(?:key in )?\$(.*)`\Z")
+_PATH_OF_ERROR: Final = re.compile(r" - at (?:`key` in )?`\$(.*)`\Z")
 _NAMED_FIELD: Final = re.compile(r"field `([^`]*)`")
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_.:-]{1,128}\Z")
 _KEY_LENGTH_MAX: Final = 255
@@ -41,7 +42,7 @@ _encode_canonical: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a handler gives back: a body to encode (or bytes as they are), a status, further headers."""
+    """What a handler gives back: a body to encode (bytes and iterators of bytes as they are), a status, headers."""
 
     body: Any
     status: int = 200
@@ -163,7 +164,7 @@ class Endpoint:
         """Answers one request. Errors of the contract are answered here, others further out."""
         route = self._routes.get(scope["method"])
         if route is None:
-            raise _Allow(self._allow)
+            raise WrongMethod(self._allow)
         services = self._services
         headers = dict(scope["headers"])
         if route.access.public:
@@ -217,7 +218,9 @@ class Endpoint:
         return decode_json(self._decoders[route.method], raw)
 
 
-class _Allow(MethodNotAllowed):
+class WrongMethod(MethodNotAllowed):
+    """A method that a path does not take; the answer's `Allow` names those that it does."""
+
     def __init__(self, methods: bytes) -> None:
         super().__init__(f"This path takes {methods.decode()}.")
         self.methods = methods
@@ -259,7 +262,10 @@ def _query(raw: bytes) -> Mapping[str, str]:
 
 
 async def send_answer(answer: Answer, scope: Scope, send: Send) -> None:
-    """Sends an answer; bytes go as they are, anything else as JSON."""
+    """Sends an answer; bytes go as they are, an iterator of bytes as it comes, anything else as JSON."""
+    if isinstance(answer.body, AsyncIterator):
+        await _send_stream(answer, scope, send)
+        return
     if isinstance(answer.body, bytes):
         content, headers = answer.body, list(answer.headers)
     else:
@@ -269,18 +275,29 @@ async def send_answer(answer: Answer, scope: Scope, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else content})
 
 
+async def _send_stream(answer: Answer, scope: Scope, send: Send) -> None:
+    await send({"type": "http.response.start", "status": answer.status, "headers": list(answer.headers)})
+    if scope["method"] != "HEAD":
+        async for part in answer.body:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
 def error_answer(error: ChargeError) -> Answer:
     """A refusal as an answer."""
     headers = []
     if error.retry_after_seconds is not None:
         headers.append((b"retry-after", str(error.retry_after_seconds).encode()))
-    if isinstance(error, _Allow):
+    if isinstance(error, WrongMethod):
         headers.append((b"allow", error.methods))
     return Answer(error.body(), error.status, headers)
 
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
     """Where no route is."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+        return
     raise NotFound(f"There is nothing at {scope['path'][:200]}.")
 
 
@@ -308,8 +325,9 @@ class RequestIds:
 class Refusals:
     """Inside of CORS, so that a browser may read them: every error in one shape, a fault of ours with a log line."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, headers_bytes_max: int) -> None:
         self._app = app
+        self._headers_bytes_max = headers_bytes_max
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on; what it raises becomes an answer."""
@@ -317,6 +335,8 @@ class Refusals:
             await self._app(scope, receive, send)
             return
         try:
+            if sum(len(name) + len(value) for name, value in scope["headers"]) > self._headers_bytes_max:
+                raise HeadersTooLarge
             await self._app(scope, receive, send)
         except ChargeError as error:
             await send_answer(error_answer(error), scope, send)

@@ -5,7 +5,9 @@ from typing import Final
 
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
+
+from app.api.http import WrongMethod
 
 _HERE: Final = Path(__file__).resolve().parent.parent
 STATIC: Final = next(folder for folder in (_HERE / "static", _HERE.parent / "static") if folder.is_dir())
@@ -20,9 +22,18 @@ _PAGE_HEADERS: Final = {
 }
 
 
-def page(name: str) -> FileResponse:
+class Page:
     """One of our pages, which may load only what is ours."""
-    return FileResponse(STATIC / name, media_type="text/html", headers=_PAGE_HEADERS)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the page."""
+        if scope["method"] not in ("GET", "HEAD"):
+            raise WrongMethod(b"GET, HEAD")
+        response = FileResponse(STATIC / self._name, media_type="text/html", headers=_PAGE_HEADERS)
+        await response(scope, receive, send)
 
 
 class Files(StaticFiles):

@@ -163,7 +163,7 @@ def _code(call: Call) -> str:
     return code
 
 
-_READ = Access("meter")
+_READ = Access("meter", also="prices")
 _CHANGE = Access("prices")
 
 ROUTES = (
@@ -215,7 +215,7 @@ ROUTES = (
     Route(
         method="GET",
         path="/v1/packs",
-        access=Access("meter", "read"),
+        access=Access("meter", "read", also="prices"),
         handler=list_packs,
         summary="List packs",
         answers={200: PacksAnswer},

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, WebSocketRoute
 from starlette.routing import Route as StarletteRoute
 from starlette.routing import Router as StarletteRouter
@@ -13,7 +11,7 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from app.api import checkouts, entries, events, ops, prices, wallets
 from app.api.http import Endpoint, Route, not_found
 from app.api.live import LiveEndpoint
-from app.api.pages import Files, page
+from app.api.pages import Files, Page
 from app.api.services import Services
 from app.errors import MethodNotAllowed, NotFound
 
@@ -33,7 +31,7 @@ def starlette_routes(services: Services) -> list[BaseRoute]:
     return [
         *endpoints(ROUTES, services),
         WebSocketRoute("/v1/live", LiveEndpoint(services).serve),
-        StarletteRoute("/top-up/return", _top_up_page, methods=["GET"]),
+        StarletteRoute("/top-up/return", Page("top-up.html")),
         Mount("/static", _in_our_shape(Files())),
         Mount("/", not_found),
     ]
@@ -71,10 +69,6 @@ class Router(StarletteRouter):
         else:
             scope["path_params"] = {}
             await endpoint(scope, receive, send)
-
-
-async def _top_up_page(_request: Request) -> Response:
-    return page("top-up.html")
 
 
 def _in_our_shape(app: ASGIApp) -> ASGIApp:

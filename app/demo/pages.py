@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.routing import Route as StarletteRoute
 
@@ -14,7 +12,7 @@ from app.api.auth import TOKEN_SCOPES, Access
 from app.api.events import EventAnswer, event_answer
 from app.api.fields import Strict
 from app.api.http import Answer, Call, Route
-from app.api.pages import page
+from app.api.pages import Page
 from app.api.routes import endpoints
 from app.api.services import Services
 from app.api.wallets import TokenAnswer
@@ -136,8 +134,4 @@ def demo_routes(services: Services, autoplay: Autoplay, *, sandboxed: bool) -> S
             answers={200: AutoplayState},
         ),
     )
-    return [StarletteRoute("/demo", _demo_page, methods=["GET"]), *endpoints(table, services)]
-
-
-async def _demo_page(_request: Request) -> Response:
-    return page("demo.html")
+    return [StarletteRoute("/demo", Page("demo.html")), *endpoints(table, services)]

@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from app.api.pages import page
+from app.api.pages import Page
 from app.config import Config
 
 log = logging.getLogger("chargly.demo")
@@ -66,7 +66,7 @@ class Sandbox:
         return [
             Route(f"{PATH}/v1/checkout/sessions", self._create, methods=["POST"]),
             Route(f"{PATH}/v1/checkout/sessions/{{session_id}}", self._retrieve, methods=["GET"]),
-            Route(f"{PATH}/pay/{{session_id}}", self._page, methods=["GET"]),
+            Route(f"{PATH}/pay/{{session_id}}", Page("sandbox.html")),
             Route(f"{PATH}/sessions/{{session_id}}", self._show, methods=["GET"]),
             Route(f"{PATH}/sessions/{{session_id}}/pay", self._pay, methods=["POST"]),
         ]
@@ -127,9 +127,6 @@ class Sandbox:
     async def _retrieve(self, request: Request) -> Response:
         session = self._find(request)
         return JSONResponse(session) if session else _error(404, "resource_missing", "No such checkout.session")
-
-    async def _page(self, _request: Request) -> Response:
-        return page("sandbox.html")
 
     async def _show(self, request: Request) -> Response:
         session = self._find(request)

@@ -72,7 +72,9 @@ class Subscription:
         return first
 
     def take(self) -> Push | None:
-        """The message to send now, if there is one."""
+        """The message to send now, if there is one; none before the first state."""
+        if self.seen_version is None:
+            return None
         push, self.pending = self.pending, None
         if push is not None:
             self.seen_version = push.message.version

@@ -42,7 +42,17 @@ class TransactionFailed(Exception):
 
 
 def sqlite_path(database_url: str) -> Path:
-    """The file that a `sqlite:///…` address names."""
+    """The file that a `sqlite:///…` address names.
+
+    Raises:
+        StartRefused: the address names no file.
+
+    """
+    if not database_url.startswith("sqlite:"):
+        raise StartRefused(
+            "DATABASE_URL names a PostgreSQL database, and this version keeps its ledger in SQLite: "
+            "use sqlite:///chargly.db."
+        )
     return Path(databases.DatabaseURL(database_url).database)
 
 
@@ -50,10 +60,6 @@ class Database:
     """One process's connections. `open` before use, `close` at the end."""
 
     def __init__(self, config: Config) -> None:
-        if not config.database_url.startswith("sqlite:"):
-            raise StartRefused(
-                "DATABASE_URL names a PostgreSQL database, and this version keeps its ledger in SQLite: use sqlite:///chargly.db."
-            )
         limits = config.limits
         self._pool = databases.Database(
             config.database_url, factory=_connection_class(limits), cached_statements=_STATEMENTS_CACHED

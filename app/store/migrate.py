@@ -9,6 +9,7 @@ from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 
 from app.config import Config
 from app.errors import StartRefused
@@ -33,6 +34,11 @@ def migrate(config: Config) -> str:
                 command.upgrade(_alembic(connection), "head")
                 connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
             return MigrationContext.configure(connection).get_current_revision() or ""
+    except CommandError as error:
+        raise StartRefused(
+            f"{path} was made by a newer version of Chargly ({error}): "
+            "update this one, or set DATABASE_URL to another file."
+        ) from error
     except sa.exc.DatabaseError as error:
         raise StartRefused(_sentence(path, error)) from error
     finally:

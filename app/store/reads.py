@@ -110,7 +110,9 @@ def _entries_of(customer_id: str) -> Select[Any]:
 
 
 def _contains(column: Any, text: str) -> Any:
-    return column.contains(text, autoescape=True)
+    # The pattern is bound whole: `databases` takes a literal % in a statement for a placeholder of its own.
+    escaped = text.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return func.lower(column).like(f"%{escaped}%", escape="\\")
 
 
 def _wallet(row: Any) -> Wallet:

@@ -29,7 +29,7 @@ class ServerLock:
         try:
             self._file = self._path.open("w")
         except OSError as error:
-            raise StartRefused(f"{self._path} cannot be written ({error.strerror}).") from error
+            raise StartRefused(f"DATABASE_URL: {self._path} cannot be written ({error.strerror}).") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -1,0 +1,460 @@
+/** The demo page: one live wallet, drawn five ways. The wallet itself comes from the public widget module. */
+
+import { call, connect, formatMoney, openCheckout } from "/static/widget.js";
+import { BalanceChart } from "/static/demo-chart.js";
+
+const HISTORY_MS = 5 * 60_000; // what the chart shows
+const HISTORY_PAGES_MAX = 20;
+const PAGE_LIMIT = 100;
+const LEDGER_MAX = 3000;
+const ROWS = 20;
+const ROWS_LIVE_MAX = 50;
+const RATE_WINDOW_MS = 60_000;
+const REFRESH_MS = 5000;
+const LANDED_MS = 9000;
+const SAMPLES_MAX = 9;
+const REMEMBERED_MAX = 200;
+
+const $ = (id) => document.getElementById(id);
+const number = new Intl.NumberFormat("en");
+const signed = new Intl.NumberFormat("en", { signDisplay: "always" });
+const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+
+function make(tag, className = "", words = "", children = []) {
+  const node = document.createElement(tag);
+  node.className = className;
+  node.append(words, ...children);
+  return node;
+}
+
+/* ---------- The wallet ---------- */
+
+let state = null;
+let clockOffset = 0;
+let ledger = []; // newest first
+let cursor = null;
+
+const now = () => Date.now() + clockOffset;
+const wallet = connect({ tokenUrl: "/demo/token", onChange: change });
+
+function change(next) {
+  const [first, restored] = [!state, state && state.epoch !== next.epoch];
+  state = next;
+  clockOffset = Date.parse(next.at) - Date.now();
+  if (restored) ledger = [];
+  if (first) loadPacks();
+  if (first || restored || next.gap) loadHistory();
+  merge(next.entries, true);
+  afterPaint(() => next.entries.forEach((entry) => painted(entry.id)));
+  next.entries.filter((entry) => entry.kind === "top_up").forEach(landed);
+  renderActions();
+}
+
+function merge(entries, live = false) {
+  const known = new Set(ledger.map((entry) => entry.version));
+  const fresh = entries.filter((entry) => !known.has(entry.version)).map((entry) => ({ ...entry, live, at: Date.parse(entry.created_at) }));
+  if (fresh.length) ledger = [...fresh, ...ledger].sort((a, b) => b.version - a.version).slice(0, LEDGER_MAX);
+  schedule();
+}
+
+/** Page by page until the chart is full, or until what is known already. */
+async function loadHistory() {
+  try {
+    let next = "";
+    for (let pages = 0; pages < HISTORY_PAGES_MAX; pages += 1) {
+      const page = await entriesAfter(next);
+      const oldest = page.entries.at(-1);
+      const known = ledger.some((entry) => entry.version === oldest?.version);
+      merge(page.entries);
+      if (known) return;
+      cursor = next = page.next_cursor;
+      if (!next || Date.parse(oldest.created_at) < now() - HISTORY_MS) return;
+    }
+  } catch {
+    setTimeout(loadHistory, REFRESH_MS);
+  }
+}
+
+function entriesAfter(place) {
+  const query = new URLSearchParams({ limit: PAGE_LIMIT, ...(place && { cursor: place }) });
+  return call(wallet, `/v1/wallets/${encodeURIComponent(wallet.token.customer)}/entries?${query}`);
+}
+
+/* ---------- One drawing a frame ---------- */
+
+let scheduled = false;
+const chart = new BalanceChart($("chart"), $("chart-span"), () => schedule());
+
+function schedule() {
+  if (scheduled) return;
+  scheduled = true;
+  requestAnimationFrame(() => {
+    scheduled = false;
+    renderRows();
+    renderFacts();
+    chart.draw(points(), now());
+  });
+}
+
+function points() {
+  return ledger.map(({ at, balance, credits, kind }) => ({ at, balance, credits, landed: kind === "top_up" || kind === "grant" })).reverse();
+}
+
+/** Run once the browser has painted what this frame changes. */
+function afterPaint(act) {
+  requestAnimationFrame(() => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = act;
+    port2.postMessage(null);
+  });
+}
+
+/* ---------- Facts ---------- */
+
+const clickedAt = new Map();
+const paintedAt = new Map();
+const samples = [];
+
+function renderFacts() {
+  if (!state) return;
+  const since = now() - RATE_WINDOW_MS;
+  const spent = ledger.filter((entry) => entry.kind === "event" && entry.at >= since).reduce((sum, entry) => sum - entry.credits, 0);
+  $("rate").textContent = number.format(spent);
+  $("runway").textContent = runway(spent);
+}
+
+function runway(perMinute) {
+  if (state.available <= 0) return "until the next top-up";
+  if (!perMinute) return "as long as nobody spends";
+  const minutes = state.available / perMinute;
+  if (minutes < 1) return "less than a minute";
+  if (minutes < 90) return `about ${Math.round(minutes)} min`;
+  return minutes < 2880 ? `about ${Math.round(minutes / 60)} h` : `about ${Math.round(minutes / 1440)} days`;
+}
+
+/** The answer to the click and the push with its entry race; whichever comes second makes the sample. */
+function clicked(id, at) {
+  remember(clickedAt, id, at);
+  sample(id);
+}
+
+function painted(id) {
+  remember(paintedAt, id, performance.now());
+  sample(id);
+}
+
+function remember(times, id, at) {
+  times.set(id, at);
+  if (times.size > REMEMBERED_MAX) times.delete(times.keys().next().value);
+}
+
+function sample(id) {
+  if (!clickedAt.has(id) || !paintedAt.has(id)) return;
+  samples.unshift(paintedAt.get(id) - clickedAt.get(id));
+  samples.length = Math.min(samples.length, SAMPLES_MAX);
+  clickedAt.delete(id);
+  const sorted = [...samples].sort((a, b) => a - b);
+  const median = sorted[Math.floor(sorted.length / 2)];
+  const latest = make("b", "", `${Math.round(samples[0])} ms`);
+  const usual = make("span", "faint", samples.length > 2 ? ` · median ${Math.round(median)}` : "");
+  $("latency").replaceChildren(latest, usual);
+}
+
+/* ---------- Actions ---------- */
+
+let actions = [];
+
+function buildActions(list) {
+  if (list.length === actions.length && list.every((action, at) => action.event === actions[at].event && action.credits === actions[at].credits)) return;
+  actions = list.map((action) => ({ ...action, ...actionNodes(action) }));
+  $("action-list").replaceChildren(...actions.map((action) => action.item));
+  renderActions();
+}
+
+function actionNodes(action) {
+  const hint = make("span", "blurb");
+  const unit = action.credits === 1 ? "credit" : "credits";
+  const button = make("button", "", "", [make("b", "", action.label), hint, make("span", "price number", `${number.format(action.credits)} ${unit}`)]);
+  button.type = "button";
+  button.addEventListener("click", (event) => run(action, event.timeStamp));
+  return { button, hint, item: make("li", "action", "", [button]) };
+}
+
+function renderActions() {
+  if (!state) return;
+  for (const { button, hint, ...action } of actions) {
+    const short = action.credits > state.available;
+    button.setAttribute("aria-disabled", String(short));
+    const words = short ? `Needs ${number.format(action.credits)}, you have ${number.format(Math.max(0, state.available))}` : action.blurb;
+    if (hint.textContent !== words) hint.textContent = words;
+  }
+  if (actions.every((action) => action.credits <= state.available)) notice();
+  renderTraffic();
+}
+
+async function run(action, at) {
+  if (action.credits > (state?.available ?? Infinity)) return notice(shortOf(action), true);
+  try {
+    const answer = await fetch("/demo/actions", request("POST", { event: action.event }));
+    const body = await answer.json();
+    if (answer.ok) clicked(body.id, at);
+    else if (answer.status === 402) notice(shortOf(action), true);
+    else notice(body.error?.message ?? "That didn’t go through. Nothing was charged.");
+  } catch {
+    notice("The server can’t be reached just now. Nothing was charged.");
+  }
+}
+
+const request = (method, body) => ({ method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+const shortOf = (action) => `${action.label} needs ${number.format(action.credits)} credits and ${number.format(Math.max(0, state.available))} are left. `;
+
+function notice(words = "", invite = false) {
+  const link = make("a", "", "Top up to go on.");
+  link.href = "#packs";
+  $("notice").replaceChildren(words, ...(invite ? [link] : []));
+  $("notice").hidden = !words;
+}
+
+/* ---------- Agent traffic and the page's own state ---------- */
+
+let autoplay = { running: false, speed: "normal" };
+let autoplayTouched = 0;
+
+async function loadState() {
+  const asked = performance.now();
+  try {
+    const demo = await (await fetch("/demo/state")).json();
+    $("product").textContent = $("preview-app").textContent = demo.name;
+    $("version").textContent = demo.version;
+    $("sandbox").hidden = demo.stripe !== "sandbox";
+    for (const spot of document.querySelectorAll("[data-server]")) spot.textContent = demo.server;
+    buildActions(demo.actions);
+    if (asked > autoplayTouched) renderAutoplay(demo.autoplay);
+  } catch {
+    // The balance says itself that it is reconnecting; this is asked again in five seconds.
+  }
+}
+
+function renderAutoplay(wanted) {
+  const { running, speed } = (autoplay = wanted);
+  $("autoplay").setAttribute("aria-checked", String(running));
+  renderTraffic();
+  for (const radio of document.querySelectorAll('[name="speed"]')) radio.checked = radio.value === speed;
+}
+
+function renderTraffic() {
+  const broke = state && actions.length && actions.every((action) => action.credits > state.available);
+  const working = broke ? "Out of credits: agents wait for a top-up" : "Agents at work, spending by themselves";
+  const words = autoplay.running ? working : "Paused: only you are spending";
+  if ($("autoplay-note").textContent !== words) $("autoplay-note").textContent = words;
+}
+
+async function setAutoplay(change) {
+  const before = autoplay;
+  const wanted = { ...before, ...change };
+  renderAutoplay(wanted);
+  autoplayTouched = Infinity;
+  try {
+    const answer = await fetch("/demo/autoplay", request("PUT", wanted));
+    if (!answer.ok) throw new Error(answer.statusText);
+    renderAutoplay(await answer.json());
+  } catch {
+    renderAutoplay(before);
+    notice("The agents did not hear that. Please try again.");
+  }
+  autoplayTouched = performance.now();
+}
+
+$("autoplay").addEventListener("click", () => setAutoplay({ running: !autoplay.running }));
+for (const radio of document.querySelectorAll('[name="speed"]')) {
+  radio.addEventListener("change", () => setAutoplay({ speed: radio.value }));
+}
+
+/* ---------- Packs ---------- */
+
+const cards = new Map(); // pack code → its card
+
+async function loadPacks() {
+  try {
+    const { packs } = await call(wallet, "/v1/packs");
+    const dearest = Math.max(...packs.map((pack) => pack.amount / pack.credits));
+    for (const pack of packs) cards.set(pack.code, packCard(pack, dearest));
+    $("pack-list").replaceChildren(...[...cards.values()].map((card) => card.item));
+  } catch {
+    setTimeout(loadPacks, REFRESH_MS);
+  }
+}
+
+function packCard(pack, dearest) {
+  const each = pack.amount / pack.credits;
+  const saving = Math.round((1 - each / dearest) * 100);
+  const price = formatMoney(pack.amount, pack.currency, "en");
+  const name = make("p", "pack-name", pack.name, saving > 0 ? [make("span", "pack-saving", `Save ${saving}%`)] : []);
+  const credits = make("p", "pack-credits number", `${number.format(pack.credits)} credits`);
+  const button = make("button", "button primary", `Buy · ${price}`);
+  const news = make("p", "pack-news");
+  button.type = "button";
+  const card = { pack, button, news, price, item: make("li", "card pack", "", [make("div", "", "", [name, credits]), button, news]) };
+  card.rest = `${formatMoney(each, pack.currency, "en", { maximumFractionDigits: 4 })} per credit`;
+  button.addEventListener("click", () => buy(card));
+  show(card, "idle");
+  return card;
+}
+
+async function buy(card) {
+  if (card.phase === "opening") return;
+  show(card, "opening");
+  try {
+    await openCheckout(wallet, card.pack.code);
+    if (card.phase === "opening") show(card, "waiting");
+  } catch (error) {
+    show(card, "failed", error.message);
+  }
+}
+
+function show(card, phase, words = "") {
+  const { button, news, item, pack, price, rest } = card;
+  clearTimeout(card.timer);
+  card.phase = phase;
+  item.classList.toggle("landed", phase === "landed");
+  item.classList.toggle("failed", phase === "failed");
+  button.setAttribute("aria-disabled", String(phase === "opening"));
+  button.textContent = phase === "opening" ? "Opening…" : phase === "waiting" ? "Open again" : `Buy · ${price}`;
+  if (phase === "idle") news.replaceChildren(rest);
+  if (phase === "opening") news.replaceChildren(spinner(), "Opening checkout…");
+  if (phase === "waiting") news.replaceChildren(spinner(), "Waiting for payment…", stopButton(card));
+  if (phase === "failed") {
+    news.replaceChildren(words);
+    card.timer = setTimeout(() => show(card, "idle"), LANDED_MS);
+  }
+  if (phase === "landed") {
+    news.replaceChildren(drawnCheck(), `${number.format(pack.credits)} credits landed`);
+    $("pack-news").textContent = `${number.format(pack.credits)} credits landed.`;
+    card.timer = setTimeout(() => show(card, "idle"), LANDED_MS);
+  }
+}
+
+const spinner = () => make("span", "spinner");
+
+function stopButton(card) {
+  const button = make("button", "", "Stop waiting");
+  button.type = "button";
+  button.addEventListener("click", () => {
+    show(card, "idle");
+    card.button.focus();
+  });
+  return button;
+}
+
+function drawnCheck() {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  svg.setAttribute("viewBox", "0 0 20 20");
+  svg.setAttribute("class", "check");
+  svg.setAttribute("aria-hidden", "true");
+  path.setAttribute("d", "M4 10.5 8.5 15 16 6");
+  svg.append(path);
+  return svg;
+}
+
+function landed(entry) {
+  const waiting = [...cards.values()].filter((card) => card.phase === "waiting" || card.phase === "opening");
+  const card = waiting.find(({ pack }) => pack.credits === entry.credits);
+  if (card) show(card, "landed");
+}
+
+/* ---------- Ledger ---------- */
+
+const rowNodes = new Map(); // version → row
+let rowsMax = ROWS_LIVE_MAX;
+let rowsWanted = ROWS;
+
+function renderRows() {
+  const shown = ledger.slice(0, Math.max(rowsWanted, Math.min(rowsMax, rowNodes.size + liveCount())));
+  const keep = new Set(shown.map((entry) => entry.version));
+  for (const [version, row] of rowNodes) {
+    if (keep.has(version)) continue;
+    row.node.remove();
+    rowNodes.delete(version);
+  }
+  let next = $("rows").firstChild;
+  for (const entry of shown) {
+    const row = rowNodes.get(entry.version) ?? addRow(entry);
+    if (row.node === next) next = next.nextSibling;
+    else $("rows").insertBefore(row.node, next);
+  }
+  renderTimes();
+  $("ledger-none").hidden = !state || ledger.length > 0;
+  $("more").hidden = shown.length >= ledger.length && !cursor;
+}
+
+const liveCount = () => {
+  let count = 0;
+  while (ledger[count]?.live && !rowNodes.has(ledger[count].version)) count += 1;
+  return count;
+};
+
+function addRow(entry) {
+  const when = make("time", "row-when number");
+  when.dateTime = entry.created_at;
+  const credits = make("span", "row-credits number", signed.format(entry.credits).replace("-", "−"));
+  const left = make("span", "row-left number", `${number.format(entry.balance)} left`);
+  const classes = `row ${entry.kind} ${entry.credits > 0 ? "in" : ""} ${entry.live ? "new" : ""}`;
+  const node = make("li", classes, "", [make("span", "row-words", entry.description), credits, left, when]);
+  const row = { node, when, at: entry.at };
+  rowNodes.set(entry.version, row);
+  return row;
+}
+
+function renderTimes() {
+  for (const { when, at } of rowNodes.values()) {
+    const words = ago(at);
+    if (when.textContent !== words) when.textContent = words;
+  }
+}
+
+function ago(at) {
+  const seconds = Math.max(0, (now() - at) / 1000);
+  if (seconds < 10) return "just now";
+  if (seconds < 60) return `${Math.floor(seconds / 10) * 10} s ago`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
+  return clock.format(at - clockOffset);
+}
+
+$("more").addEventListener("click", async () => {
+  rowsWanted = rowNodes.size + ROWS;
+  rowsMax = Math.max(rowsMax, rowsWanted);
+  if (rowsWanted > ledger.length && cursor) {
+    try {
+      const page = await entriesAfter(cursor);
+      cursor = page.next_cursor;
+      merge(page.entries);
+    } catch {
+      rowsWanted -= ROWS;
+    }
+  }
+  schedule();
+});
+
+/* ---------- Snippets ---------- */
+
+for (const button of document.querySelectorAll("[data-copy]")) {
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText($(button.dataset.copy).textContent);
+      button.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren($(button.dataset.copy));
+      button.textContent = "Selected";
+    }
+    setTimeout(() => (button.textContent = "Copy"), 1600);
+  });
+}
+
+/* ---------- Running ---------- */
+
+for (const spot of document.querySelectorAll("[data-server]")) spot.textContent = location.origin;
+loadState();
+setInterval(() => document.hidden || loadState(), REFRESH_MS);
+setInterval(() => document.hidden || schedule(), 1000);
+document.addEventListener("visibilitychange", () => document.hidden || loadState());

@@ -1,0 +1,101 @@
+"""A real Chromium for the tests of this folder, and pages that let no error pass."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+import pytest_asyncio
+from browser.host import Site
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, ConsoleMessage, Page
+
+OpenPage = Callable[..., Awaitable["Page"]]
+
+_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+_REPORT = """
+document.addEventListener("securitypolicyviolation", (violation) =>
+  console.error(`CSP: ${violation.violatedDirective} ${violation.blockedURI}`));
+for (const name of ["chargly-change", "chargly-low", "chargly-error"]) {
+  document.addEventListener(name, ({ detail }) => console.debug(`${name} ${JSON.stringify(detail)}`));
+}
+"""
+"""The events of the widgets come out as console messages, for a page under a strict CSP has no script of its own."""
+
+
+def _missing(what: str) -> NoReturn:
+    if os.environ.get("CHARGLY_TESTS_NEED_ALL") == "1":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def chromium() -> AsyncIterator[Browser]:
+    """One browser for all tests."""
+    if importlib.util.find_spec("playwright") is None:
+        _missing("Playwright is not installed: pip install 'chargly[test]'")
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as playwright:
+        names = ("chromium", "chromium-browser", "google-chrome")
+        found = next(filter(None, map(shutil.which, names)), playwright.chromium.executable_path)
+        if not Path(found).exists():
+            _missing("Chromium is not installed: apt-get install chromium")
+        browser = await playwright.chromium.launch(executable_path=found, args=_ARGUMENTS)
+        yield browser
+        await browser.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def open_page(chromium: Browser) -> AsyncIterator[OpenPage]:
+    """Opens a page in a context of its own. Errors of it, and of tabs that it opens, fail the test at its end.
+
+    `expected` is a pattern of errors that the test brings about.
+    """
+    contexts, errors = [], []
+
+    async def opened(url: str, expected: str = r"(?!)", **options: Any) -> Page:
+        def note(text: str) -> None:
+            if not re.search(expected, text):
+                errors.append(text)
+
+        def on_console(message: ConsoleMessage) -> None:
+            if message.type in ("error", "warning"):
+                note(message.text)
+
+        context = await chromium.new_context(**options)
+        contexts.append(context)
+        context.set_default_timeout(10_000)
+        context.on("console", on_console)
+        context.on("weberror", lambda error: note(str(error.error)))
+        await context.add_init_script(_REPORT)
+        page = await context.new_page()
+        await page.goto(url)
+        return page
+
+    yield opened
+    for context in contexts:
+        await context.close()
+    assert errors == []
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[Site]:
+    """A product's own site."""
+    running = Site()
+    yield running
+    running.close()

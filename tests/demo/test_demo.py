@@ -1,0 +1,168 @@
+"""`chargly demo`: a wallet that drains, its buttons and agents, and a pack bought in the sandbox."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from serving import ServerProcess, balance, error_of, next_wallet
+
+GOOD, DECLINED, REAL = "4242 4242 4242 4242", "4000000000000002", "5555555555554444"
+DEMO_ROUTES = ["/demo", "/demo/state", "/demo/token", "/sandbox/sessions/cs_1", "/sandbox/pay/cs_1"]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A demo whose agents rest."""
+    running = ServerProcess(tmp_path_factory.mktemp("demo"), "demo").start()
+    with running.client(None) as page:
+        page.put("/demo/autoplay", json={"running": False, "speed": "normal"})
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def page(demo: ServerProcess) -> Iterator[httpx.Client]:
+    """The demo's page: a browser without any key."""
+    with demo.client(None) as client:
+        yield client
+
+
+@pytest.fixture
+def session(page: httpx.Client) -> tuple[dict[str, Any], str]:
+    """A checkout of the demo's wallet, and the id of its session in the sandbox."""
+    headers = {"Authorization": f"Bearer {page.get('/demo/token').json()['token']}"}
+    answer = page.post("/v1/checkouts", json={"customer_id": "demo", "pack": "chargly_500"}, headers=headers)
+    assert answer.status_code == 201, answer.text
+    checkout = answer.json()
+    return checkout, checkout["url"].rsplit("/", 1)[-1]
+
+
+def test_the_page_begins_with_its_state(page: httpx.Client) -> None:
+    state = page.get("/demo/state").json()
+    assert (state["customer_id"], state["name"], state["stripe"]) == ("demo", "Acme AI", "sandbox")
+    assert {one["event"]: one["credits"] for one in state["actions"]} == {
+        "chat.reply": 8,
+        "image.generate": 40,
+        "doc.summarize": 12,
+        "agent.run": 25,
+    }
+    assert state["autoplay"] == {"running": False, "speed": "normal"}
+    assert page.get("/demo").headers["content-type"].startswith("text/html")
+
+
+def test_the_wallet_has_some_history(demo: ServerProcess) -> None:
+    with demo.client() as api:
+        entries = api.get("/v1/wallets/demo/entries").json()["entries"]
+    assert entries[-1]["credits"] == 1500
+    assert len(entries) >= 8
+
+
+async def test_a_token_for_the_page_shows_the_wallet_and_an_action_drains_it(
+    demo: ServerProcess, page: httpx.Client
+) -> None:
+    answer = page.get("/demo/token")
+    assert answer.headers["cache-control"] == "no-store"
+    async with demo.live(answer.json()["token"], origin=demo.address) as ws:
+        before = await next_wallet(ws)
+        ran = page.post("/demo/actions", json={"event": "agent.run"})
+        assert (ran.status_code, ran.json()["credits"]) == (201, 25)
+        assert (await next_wallet(ws))["balance"] == before["balance"] - 25
+
+
+def test_an_action_that_the_demo_has_not_is_refused(page: httpx.Client) -> None:
+    error_of(page.post("/demo/actions", json={"event": "steal.credits"}), 404, "not_found")
+    error_of(page.post("/demo/actions", json={"event": "chat.reply", "credits": 1}), 400, "invalid_request")
+
+
+async def test_agents_run_while_somebody_watches_and_stop_when_told(demo: ServerProcess, page: httpx.Client) -> None:
+    async with demo.live(page.get("/demo/token").json()["token"], origin=demo.address) as ws:
+        await next_wallet(ws)
+        on = page.put("/demo/autoplay", json={"running": True, "speed": "fast"})
+        assert on.json() == {"running": True, "speed": "fast"}
+        assert [entry["kind"] for entry in (await next_wallet(ws))["entries"]] == ["event"]
+        off = page.put("/demo/autoplay", json={"running": False, "speed": "normal"})
+        assert off.json()["running"] is False
+    error_of(page.put("/demo/autoplay", json={"running": True, "speed": "ludicrous"}), 400, "invalid_request")
+
+
+async def test_a_pack_bought_in_the_sandbox_lands_by_webhook_and_is_seen(
+    demo: ServerProcess, page: httpx.Client, session: tuple[dict[str, Any], str]
+) -> None:
+    checkout, session_id = session
+    assert checkout["url"].startswith(f"{demo.address}/sandbox/pay/cs_test_")
+    shown = page.get(f"/sandbox/sessions/{session_id}").json()
+    assert (shown["amount"], shown["currency"], shown["status"]) == (1000, "usd", "open")
+    assert "500 credits" in shown["description"]
+    pay = f"/sandbox/sessions/{session_id}/pay"
+    async with demo.live(page.get("/demo/token").json()["token"], origin=demo.address) as ws:
+        before = await next_wallet(ws)
+        for card, code in ((DECLINED, "card_declined"), (REAL, "incorrect_number"), ("", "incorrect_number")):
+            answer = page.post(pay, json={"card": card})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (402, code)
+        assert page.get(f"/sandbox/sessions/{session_id}").json()["status"] == "open"
+        paid = page.post(pay, json={"card": GOOD})
+        assert paid.json()["redirect"] == f"{demo.address}/top-up/return?checkout={checkout['id']}"
+        pushed = await next_wallet(ws)
+    assert (pushed["balance"], pushed["entries"][0]["kind"]) == (before["balance"] + 500, "top_up")
+    assert page.get(f"/v1/checkouts/{checkout['id']}/status").json()["status"] == "paid"
+    assert page.post(pay, json={"card": GOOD}).status_code == 200
+    with demo.client() as api:
+        assert balance(api, "demo") == pushed["balance"]
+
+
+def test_paying_needs_a_card(page: httpx.Client, session: tuple[dict[str, Any], str]) -> None:
+    for body in (b"", b"[]", b"{}", b"\xff"):
+        answer = page.post(f"/sandbox/sessions/{session[1]}/pay", content=body)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "card")
+
+
+def test_a_session_that_is_not_there_is_a_404(page: httpx.Client) -> None:
+    for method, path in (("GET", "sessions/cs_1"), ("POST", "sessions/cs_1/pay"), ("GET", "v1/checkout/sessions/cs_1")):
+        answer = page.request(method, f"/sandbox/{path}")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "resource_missing")
+
+
+def test_the_sandbox_refuses_a_parameter_that_it_does_not_know(page: httpx.Client) -> None:
+    answer = page.post("/sandbox/v1/checkout/sessions", data={"mode": "payment", "colour": "blue"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "colour")
+
+
+def test_the_sandbox_refuses_a_session_without_a_price(page: httpx.Client) -> None:
+    answer = page.post("/sandbox/v1/checkout/sessions", data={"mode": "payment"})
+    assert answer.status_code == 400, answer.text
+
+
+def test_a_demo_says_where_it_is_and_what_key_opens_it(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path, "demo", CHARGLY_API_KEY="", DATABASE_URL="").start()
+    try:
+        said = server.log.read_text()
+        assert f"{server.address}/demo" in said
+        assert "no real money moves" in said
+        [key] = re.findall(r"sk_demo_\w+", said)
+        with server.client(key) as api:
+            assert balance(api, "demo") > 0
+        assert (tmp_path / "chargly-demo.db").is_file()
+    finally:
+        server.stop()
+
+
+def test_a_demo_started_again_keeps_its_wallet_and_is_not_seeded_twice(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path, "demo").start()
+    try:
+        with server.client() as api:
+            first = api.get("/v1/wallets/demo").json()
+        server.stop()
+        server.start()
+        with server.client() as api:
+            assert api.get("/v1/wallets/demo").json() == first
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("path", DEMO_ROUTES)
+def test_a_demos_route_is_in_no_other_command(server: ServerProcess, path: str) -> None:
+    with server.client() as api:
+        error_of(api.get(path), 404, "not_found")
