@@ -68,6 +68,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     shutdown_seconds_max: int = 10
 
 
+LIMITS: Final = Limits()
+"""The limits as they come."""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of one process; `docs/settings.md` lists them."""
 
@@ -83,7 +87,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     stripe_secret_key: str | None = None
     stripe_webhook_secret: str | None = None
     stripe_api_base: str = STRIPE_API
-    limits: Limits = Limits()
+    limits: Limits = LIMITS
 
     @property
     def stripe_configured(self) -> bool:

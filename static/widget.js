@@ -271,9 +271,11 @@ class Link {
   }
 
   #subscribe() {
-    const resume = this.state && { epoch: this.state.epoch, since: this.state.version };
-    this.#expectsTruth = true;
+    const renews = this.#liveAt > 0; // a renewal in place is not answered
+    const resume = !renews && this.state && { epoch: this.state.epoch, since: this.state.version };
     this.#socket.send(JSON.stringify({ type: "subscribe", token: this.#token.jwt, ...resume }));
+    if (renews) return;
+    this.#expectsTruth = true;
     this.#expect(ANSWER_MS_MAX);
   }
 
@@ -294,7 +296,6 @@ class Link {
     const last = this.state;
     const sameEpoch = last?.epoch === state.epoch;
     if (sameEpoch && !this.#expectsTruth && state.version <= last.version) return;
-    // A renewal asks for the entries since a version that a push on its way may already have brought.
     if (sameEpoch) state.entries = state.entries.filter((entry) => entry.version > last.version);
     this.#expectsTruth = false;
     this.#refusals = 0;
@@ -437,7 +438,10 @@ export function connect({ server, token, tokenUrl, onChange = ignore, onStatus =
     if (!next) return fail({ code: "invalid_token", message: "This is not a widget token." }, true);
     const same = link && handle.token?.customer === next.customer;
     handle.token = next;
-    if (same) return link.offer(next);
+    if (same) {
+      link.offer(next);
+      return onStatus(link.status); // the scopes may be others
+    }
     link?.leave(member);
     link = Link.at(base, next.customer);
     link.join(member, next);

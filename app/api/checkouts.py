@@ -5,7 +5,7 @@ import msgspec
 from app.api import fields
 from app.api.auth import Access
 from app.api.fields import Name, Strict
-from app.api.http import Answer, Call, Route
+from app.api.http import REPLAYED, Answer, Call, Route
 from app.api.origins import allowed_page
 from app.errors import (
     ForbiddenScope,
@@ -69,7 +69,7 @@ async def create_checkout(call: Call) -> Answer:
     call.owns(customer_id)
     key, request_hash = call.idempotency()
     ours = f"{call.services.config.public_url or call.origin}/top-up/return?checkout={{checkout}}"
-    checkout = await call.services.checkouts.create(
+    checkout, replayed = await call.services.checkouts.create(
         customer_id,
         body.pack,
         _page(call, body.success_url, "success_url") or ours,
@@ -77,7 +77,7 @@ async def create_checkout(call: Call) -> Answer:
         key=key,
         request_hash=request_hash,
     )
-    return Answer(checkout_answer(checkout), 201)
+    return Answer(checkout_answer(checkout), 201, REPLAYED if replayed else ())
 
 
 def _page(call: Call, url: str | None, field: str) -> str | None:

@@ -7,7 +7,7 @@ import msgspec
 from app.api import fields
 from app.api.auth import Access
 from app.api.fields import Credits, Name, Quantity, Strict
-from app.api.http import Answer, Call, Route
+from app.api.http import REPLAYED, Answer, Call, Route
 from app.errors import (
     ChargeError,
     IdempotencyConflict,
@@ -19,8 +19,6 @@ from app.rules.ledger import Entry, Event
 from app.rules.times import rfc3339
 from app.store import reads
 from app.store.ids import new_id
-
-_REPLAYED = ((b"idempotent-replayed", b"true"),)
 
 
 class EventRequest(Strict, frozen=True, kw_only=True):
@@ -103,7 +101,7 @@ async def create_event(call: Call) -> Answer:
     except InsufficientCredits as refusal:
         raise _with_top_up_url(refusal, call) from None
     assert outcome.entry is not None
-    return Answer(event_answer(outcome.entry), 201, _REPLAYED if outcome.replayed else ())
+    return Answer(event_answer(outcome.entry), 201, REPLAYED if outcome.replayed else ())
 
 
 def _with_top_up_url(refusal: ChargeError, call: Call) -> ChargeError:

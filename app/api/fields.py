@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from app.api.http import Call
-from app.config import BALANCE_MAX, COST_NANOS_MAX, CREDITS_MAX, QUANTITY_MAX, Limits
+from app.config import BALANCE_MAX, COST_NANOS_MAX, CREDITS_MAX, LIMITS, QUANTITY_MAX, Limits
 from app.errors import InvalidRequest
 from app.rules.pricing import EVENT_LENGTH_MAX, is_event_name
 from app.rules.times import parse_rfc3339
@@ -25,7 +25,7 @@ Priority = Annotated[int, msgspec.Meta(ge=0, le=255)]
 """Grants of a lower number are spent first."""
 Threshold = Annotated[int, msgspec.Meta(ge=1, le=BALANCE_MAX)]
 """The balance below which a wallet is low."""
-TokenSeconds = Annotated[int, msgspec.Meta(ge=1, le=86_400)]
+TokenSeconds = Annotated[int, msgspec.Meta(ge=1, le=LIMITS.token_seconds_max)]
 Currency = Annotated[str, msgspec.Meta(pattern=r"^[a-z]{3}\Z")]
 MinorUnits = Annotated[int, msgspec.Meta(ge=1, le=99_999_999)]
 """Money in a currency's smallest unit; Stripe takes eight digits."""

@@ -41,6 +41,10 @@ _encode: Final = msgspec.json.Encoder().encode
 _encode_canonical: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
+REPLAYED: Final = ((b"idempotent-replayed", b"true"),)
+"""The header of an answer that was given before."""
+
+
 class Answer(msgspec.Struct, frozen=True):
     """What a handler gives back: a body to encode (bytes and iterators of bytes as they are), a status, headers."""
 

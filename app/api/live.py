@@ -119,18 +119,23 @@ class _Connection:
         credential = self._credential(message.token)
         customer_id = credential.customer_id or ""
         known = self._listening.get(customer_id)
-        if known is not None:
+        if known is None:
+            subscription = self._listen(customer_id, credential.expires_at)
+            first = subscription.begin(await self._state(customer_id, message))
+        else:  # a renewal is answered like a first subscribe, or a client could not tell that it was taken
             known.ends_at = credential.expires_at
-            self._wake.set()
-            return
+            first = known.subscription.renew(await self._state(customer_id, message))
+        self._first.append(first)
+        self._wake.set()
+
+    def _listen(self, customer_id: str, ends_at: float) -> Subscription:
         if len(self._listening) >= self._limits.live_wallets_per_socket_max:
             raise _Close(TOO_MANY_SOCKETS, "this socket shows as many wallets as it may")
         subscription = self._hub.subscribe(customer_id, self._wake.set)
         if subscription is None:
             raise _Close(TOO_MANY_SOCKETS, "this wallet has as many sockets as it may")
-        self._listening[customer_id] = _Listening(subscription, credential.expires_at)
-        self._first.append(subscription.begin(await self._state(customer_id, message)))
-        self._wake.set()
+        self._listening[customer_id] = _Listening(subscription, ends_at)
+        return subscription
 
     def _credential(self, token: str) -> Credential:
         try:
@@ -169,7 +174,8 @@ class _Connection:
                 await self._send_text(encode(beat).decode())
 
     def _due(self) -> list[Push]:
-        first, self._first = self._first, []
+        first = self._first.copy()
+        self._first.clear()
         pushes = [listening.subscription.take() for listening in self._listening.values()]
         return [*first, *(push for push in pushes if push is not None)]
 

@@ -15,7 +15,10 @@ def allowed_origin(origin: str, host: str, config: Config) -> bool:
         config: its `allowed_origins` and `public_url` are allowed too.
 
     """
-    split = urlsplit(origin)
+    try:
+        split = urlsplit(origin)
+    except ValueError:
+        return False
     if split.scheme not in ("http", "https") or not split.netloc:
         return False
     if split.netloc.lower() == host.lower():
@@ -26,7 +29,10 @@ def allowed_origin(origin: str, host: str, config: Config) -> bool:
 
 def allowed_page(url: str, host: str, config: Config) -> bool:
     """Whether a buyer may be sent there after paying."""
-    split = urlsplit(url)
+    try:
+        split = urlsplit(url)
+    except ValueError:
+        return False
     return "@" not in split.netloc and allowed_origin(f"{split.scheme}://{split.netloc}", host, config)
 
 

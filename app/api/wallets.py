@@ -5,14 +5,13 @@ import msgspec
 from app.api import fields
 from app.api.auth import TOKEN_SCOPES, Access, TokenScope
 from app.api.fields import Credits, Name, Priority, Reason, SignedCredits, Strict, Threshold, TokenSeconds
-from app.api.http import Answer, Call, Route
+from app.api.http import REPLAYED, Answer, Call, Route
+from app.config import LIMITS
 from app.errors import ForbiddenScope, IdempotencyConflict, InsufficientCredits, InvalidRequest, NotFound
 from app.rules.ledger import SETTINGS, AddGrant, Adjust, Category, ChangeSettings, Entry, Grant, OpenWallet, Wallet
 from app.rules.times import rfc3339
 from app.store import reads
 from app.store.ids import new_id
-
-_REPLAYED = ((b"idempotent-replayed", b"true"),)
 
 
 class GrantAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +122,7 @@ class AdjustmentAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class TokenRequest(Strict, frozen=True, kw_only=True):
     """A token to make: seconds until it ends, and what it may do."""
 
-    expires_in: TokenSeconds = 900
+    expires_in: TokenSeconds = LIMITS.token_seconds_default
     scopes: tuple[TokenScope, ...] = TOKEN_SCOPES
 
 
@@ -168,7 +167,7 @@ async def open_wallet(call: Call) -> Answer:
     )
     if outcome.entry is None:
         return Answer(await _as_it_stands(call, outcome.wallet))
-    return Answer(_as_opened(outcome.entry), 201, _REPLAYED if outcome.replayed else ())
+    return Answer(_as_opened(outcome.entry), 201, REPLAYED if outcome.replayed else ())
 
 
 def _as_opened(entry: Entry) -> WalletAnswer:
@@ -232,7 +231,7 @@ async def add_grant(call: Call) -> Answer:
     )
     assert outcome.entry is not None
     made = msgspec.convert((outcome.entry.detail or {})["grant"], Grant)
-    return Answer(grant_answer(made), 201, _REPLAYED if outcome.replayed else ())
+    return Answer(grant_answer(made), 201, REPLAYED if outcome.replayed else ())
 
 
 async def adjust(call: Call) -> Answer:
@@ -268,7 +267,7 @@ async def adjust(call: Call) -> Answer:
         version=entry.version,
         created_at=rfc3339(entry.created_at),
     )
-    return Answer(answer, 201, _REPLAYED if outcome.replayed else ())
+    return Answer(answer, 201, REPLAYED if outcome.replayed else ())
 
 
 async def create_token(call: Call) -> Answer:

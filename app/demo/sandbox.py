@@ -48,6 +48,15 @@ _SESSION_PARAMETERS: Final = frozenset(
     }
 )
 """What we send, and so what it understands; a parameter that it does not know it refuses, as Stripe does."""
+_REQUIRED: Final = (
+    ("line_items", "0", "price_data", "unit_amount"),
+    ("line_items", "0", "price_data", "currency"),
+    ("line_items", "0", "price_data", "product_data", "name"),
+    ("success_url",),
+    ("cancel_url",),
+    ("expires_at",),
+)
+_WHOLE: Final = ("unit_amount", "expires_at")
 
 
 class Sandbox:
@@ -89,6 +98,9 @@ class Sandbox:
         key = request.headers.get("idempotency-key", "")
         session = self._sessions.get(self._by_key.get(key, ""))
         if session is None:
+            missing = _missing(form)
+            if missing is not None:
+                return _error(400, "parameter_missing", f"Missing required param: {missing}.", param=missing)
             session = self._new_session(form, f"{request.url.scheme}://{request.headers['host']}")
             self._by_key[key] = session["id"]
         return JSONResponse(session)
@@ -195,6 +207,17 @@ class Sandbox:
             except httpx.HTTPError as error:
                 log.warning("sandbox: the webhook was not delivered: %s", error)
             await asyncio.sleep(2**attempt)
+
+
+def _missing(form: dict[str, Any]) -> str | None:
+    """The first parameter that a session cannot do without and the form lacks."""
+    for path in _REQUIRED:
+        node: Any = form
+        for part in path:
+            node = node.get(part) if isinstance(node, dict) else None
+        if not isinstance(node, str) or (path[-1] in _WHOLE and not node.isdecimal()):
+            return f"{path[0]}{''.join(f'[{part}]' for part in path[1:])}"
+    return None
 
 
 def signature(payload: bytes, secret: str) -> str:

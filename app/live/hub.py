@@ -38,7 +38,7 @@ class Push:
 class Subscription:
     """One socket's interest in one wallet, with the newest state that it has not been sent."""
 
-    __slots__ = ("_entries_max", "_wake", "customer_id", "pending", "seen_version")
+    __slots__ = ("_entries_max", "_last", "_wake", "customer_id", "pending", "seen_version")
 
     def __init__(self, customer_id: str, wake: Callable[[], None], entries_max: int) -> None:
         self.customer_id = customer_id
@@ -47,6 +47,7 @@ class Subscription:
         """The version last handed out; None until the first state, which is always taken."""
         self._wake = wake
         self._entries_max = entries_max
+        self._last: Push | None = None
 
     def offer(self, push: Push) -> None:
         """Keeps a message until the socket takes it; one that is not newer is dropped."""
@@ -63,21 +64,31 @@ class Subscription:
     def begin(self, first: Push) -> Push:
         """The first message, read from the database after subscribing: with what was published meanwhile."""
         meanwhile, self.pending = self.pending, None
-        self.seen_version = first.message.version
         if meanwhile is not None and meanwhile.message.version > first.message.version:
-            newer = [entry for entry in meanwhile.message.entries if entry.version > first.message.version]
-            state = Push(msgspec.structs.replace(meanwhile.message, entries=newer, gap=False))
+            told = meanwhile.message.entries
+            newer = [entry for entry in told if entry.version > first.message.version]
+            # What was dropped before the oldest that is left may have come after the first state.
+            gap = meanwhile.message.gap and told[0].version > first.message.version + 1
+            state = Push(msgspec.structs.replace(meanwhile.message, entries=newer, gap=gap))
             first = first.merged(state, self._entries_max)
-            self.seen_version = first.message.version
-        return first
+        return self._hand_out(first)
+
+    def renew(self, state: Push) -> Push:
+        """The answer to a token's renewal: the state as read, or what has been sent since, if that is newer."""
+        if self._last is not None and self._last.message.version > state.message.version:
+            return Push(msgspec.structs.replace(self._last.message, entries=[], gap=False))
+        return self.begin(state)
 
     def take(self) -> Push | None:
         """The message to send now, if there is one; none before the first state."""
         if self.seen_version is None:
             return None
         push, self.pending = self.pending, None
-        if push is not None:
-            self.seen_version = push.message.version
+        return None if push is None else self._hand_out(push)
+
+    def _hand_out(self, push: Push) -> Push:
+        self.seen_version = push.message.version
+        self._last = push
         return push
 
 

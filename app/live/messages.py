@@ -1,6 +1,6 @@
 """What a browser is sent: always the whole state, so that a lost or doubled message cannot make a page wrong."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -54,7 +54,7 @@ class Subscribe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     type: Literal["subscribe"]
     token: str
     epoch: str | None = None
-    since: int | None = None
+    since: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
 
 
 encode: Any = msgspec.json.Encoder().encode

@@ -5,6 +5,8 @@ import time
 from collections import OrderedDict
 from typing import Literal
 
+from msgspec.structs import replace
+
 from app.config import Config
 from app.errors import InvalidRequest, NotFound, StripeNotConfigured, StripeUnavailable
 from app.payments.gateway import Gateway, Session, StripeEvent, parse_session
@@ -18,6 +20,7 @@ from app.store.writer import Writer
 
 log = logging.getLogger("chargly.payments")
 
+_MINUTE_MS = 60_000
 SESSION_EVENTS = frozenset(
     {
         "checkout.session.completed",
@@ -50,8 +53,10 @@ class Checkouts:
         *,
         key: str | None = None,
         request_hash: str | None = None,
-    ) -> Checkout:
+    ) -> tuple[Checkout, bool]:
         """Makes a checkout: our row first, then Stripe's session, so that no payment is unknown to us.
+
+        Returns it, and whether the same request had made it before.
 
         Args:
             customer_id: whose wallet it will fill; it need not exist yet.
@@ -69,6 +74,10 @@ class Checkouts:
         """
         if not self._config.stripe_configured:
             raise StripeNotConfigured
+        if key is not None:
+            first = await checkouts.find_by_key(self._db, customer_id, key, request_hash)
+            if first is not None and first.url is not None:
+                return _as_first_answered(first), True
         pack = await self._catalogue.pack(pack_code)
         if pack is None:
             raise InvalidRequest(f"There is no pack {pack_code!r}; GET /v1/packs lists them.", field="pack")
@@ -85,21 +94,22 @@ class Checkouts:
                 currency=pack.currency,
                 status="open",
                 created_at=now,
-                # Stripe takes no less than thirty minutes from its own clock: a minute allows for ours.
-                expires_at=now + (self._config.limits.checkout_minutes + 1) * 60_000,
+                expires_at=self._expires_at(now),
                 idempotency_key=key,
                 request_hash=request_hash,
             ),
         )
-        if checkout.url is not None:  # the same request again
-            return checkout
+        if checkout.url is not None:
+            return _as_first_answered(checkout), True
+        if checkout.expires_at < self._expires_at(now) - _MINUTE_MS:  # tried again, later
+            checkout = replace(checkout, expires_at=self._expires_at(now))
         session = await self._gateway.create_session(
             checkout, success_url.replace("{checkout}", checkout.id), cancel_url.replace("{checkout}", checkout.id)
         )
         if session.url is None:
             raise StripeUnavailable
         expires_at = session.expires_at * 1000 if session.expires_at else checkout.expires_at
-        return await checkouts.opened(self._db, checkout.id, session.id, session.url, expires_at)
+        return await checkouts.opened(self._db, checkout.id, session.id, session.url, expires_at), False
 
     async def read(self, checkout_id: str) -> Checkout:
         """A checkout; one that is not settled yet is first asked about at Stripe, within its named interval.
@@ -173,6 +183,10 @@ class Checkouts:
             raise NotFound("There is no such checkout.", checkout_id=checkout_id)
         return checkout
 
+    def _expires_at(self, now: int) -> int:
+        """When a session made now ends: to the minute, and with one more, for Stripe's clock takes no less than thirty."""
+        return (now // _MINUTE_MS + self._config.limits.checkout_minutes + 2) * _MINUTE_MS
+
     def _may_ask(self, checkout_id: str) -> bool:
         now = time.monotonic()
         if now - self._asked.get(checkout_id, -1e9) < self._config.limits.stripe_reread_seconds_min:
@@ -182,3 +196,8 @@ class Checkouts:
         if len(self._asked) > self._config.limits.checkout_rereads_remembered_max:
             self._asked.popitem(last=False)
         return True
+
+
+def _as_first_answered(checkout: Checkout) -> Checkout:
+    """A checkout whose session is there was open when its request was first answered."""
+    return replace(checkout, status="open")

@@ -1,5 +1,6 @@
 """Stripe, as far as we need it: sessions made and read, signatures checked. Every call has an end."""
 
+import asyncio
 import hashlib
 import hmac
 import logging
@@ -91,7 +92,7 @@ class Gateway:
                 "cancel_url": cancel_url,
                 "expires_at": checkout.expires_at // 1000,
             },
-            {"idempotency_key": f"checkout-{checkout.id}"},
+            {"idempotency_key": f"{checkout.id}-{checkout.expires_at // 1000}"},
         )
 
     async def read_session(self, session_id: str) -> Session:
@@ -101,12 +102,18 @@ class Gateway:
     async def _call(self, method: Any, *args: Any) -> Session:
         if not self._config.stripe_configured:
             raise StripeNotConfigured
+        limits = self._config.limits
         try:
-            answer = await method(*args)
+            # The client's own timeout is for each read: a peer that drips must end too.
+            async with asyncio.timeout(limits.stripe_timeout_seconds * (limits.stripe_retries_max + 1)):
+                answer = await method(*args)
+            return parse_session(answer.to_dict())
         except stripe.StripeError as error:
             log.warning("Stripe refused or failed: %s (%s)", type(error).__name__, error.request_id)
             raise StripeUnavailable from error
-        return parse_session(answer.to_dict())
+        except (TimeoutError, InvalidRequest, AttributeError, TypeError, ValueError) as error:
+            log.warning("Stripe did not answer with a session: %r", error)
+            raise StripeUnavailable from error
 
     def read_event(self, payload: bytes, signature: str | None) -> StripeEvent:
         """A webhook's event, after its signature has been checked.

@@ -34,6 +34,7 @@ _COLUMNS = Checkout.__struct_fields__
 _INSERT = f"INSERT INTO checkouts ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
 
 
+_BY_KEY = f"SELECT {', '.join(_COLUMNS)} FROM checkouts WHERE customer_id = ? AND idempotency_key = ?"
 _OPENED = f"UPDATE checkouts SET session_id = ?, url = ?, expires_at = ? WHERE id = ? RETURNING {', '.join(_COLUMNS)}"
 
 
@@ -47,19 +48,32 @@ async def create(db: Database, checkout: Checkout) -> Checkout:
 
     def script() -> Script[Checkout]:
         if checkout.idempotency_key is not None:
-            rows = yield (
-                f"SELECT {', '.join(_COLUMNS)} FROM checkouts WHERE customer_id = ? AND idempotency_key = ?",
-                (checkout.customer_id, checkout.idempotency_key),
-            )
+            rows = yield _BY_KEY, (checkout.customer_id, checkout.idempotency_key)
             if rows:
-                first = Checkout(**dict(zip(_COLUMNS, rows[0], strict=True)))
-                if first.request_hash != checkout.request_hash:
-                    raise IdempotencyConflict
-                return first
+                return _same_request(Checkout(**dict(zip(_COLUMNS, rows[0], strict=True))), checkout.request_hash)
         yield _INSERT, msgspec.structs.astuple(checkout)
         return checkout
 
     return await db.transact(script)
+
+
+async def find_by_key(db: Database, customer_id: str, key: str, request_hash: str | None) -> Checkout | None:
+    """The checkout that a key made before.
+
+    Raises:
+        IdempotencyConflict: by another request.
+
+    """
+    table = schema.checkouts
+    query = table.select().where(table.c.customer_id == customer_id, table.c.idempotency_key == key)
+    row = await db.fetch_one(query)
+    return _same_request(Checkout(**{name: getattr(row, name) for name in _COLUMNS}), request_hash) if row else None
+
+
+def _same_request(first: Checkout, request_hash: str | None) -> Checkout:
+    if first.request_hash != request_hash:
+        raise IdempotencyConflict
+    return first
 
 
 async def opened(db: Database, checkout_id: str, session_id: str, url: str, expires_at: int) -> Checkout:

@@ -34,12 +34,12 @@ class Site:
         digest = base64.b64encode(hashlib.sha384(WIDGET.read_bytes()).digest()).decode()
         script = f'<script type="module" src="{server.address}/static/widget.js" integrity="sha384-{digest}"></script>'
         csp = (
-            f"default-src 'none'; script-src {server.address}; style-src 'none'; "
+            f"default-src 'none'; script-src {server.address}; style-src 'none'; img-src data:; "
             f"connect-src 'self' {server.address} ws://127.0.0.1:{server.port}; require-trusted-types-for 'script'"
         )
         icon = '<link rel="icon" href="data:,">'
         html = f'<!doctype html><html lang="en"><title>Host</title>{icon}{script}<h1>Host</h1>{body}</html>'
-        return self._serve(lambda: ("text/html", html, csp.replace("style-src", "img-src data:; style-src")))
+        return self._serve(lambda: ("text/html", html, csp))
 
     def token_url(self, mint: Callable[[], str]) -> str:
         """An address that answers with a fresh token each time."""
@@ -54,7 +54,7 @@ class Site:
         served = self._served
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802 - what http.server calls
+            def do_GET(self) -> None:
                 answer = served.get(self.path)
                 if answer is None:
                     self.send_error(404)

@@ -7,17 +7,12 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
-import jwt
 import pytest
 import websockets
 from serving import (
-    ADMIN_KEY,
-    ALLOWED_ORIGIN,
-    TOKEN_SECRET,
     ServerProcess,
     StartServer,
     charge,
@@ -27,14 +22,8 @@ from serving import (
 )
 
 
-def hand_made(customer_id: str, **changes: Any) -> str:
-    """A token as a host makes it with the shared secret; it may be wrong."""
-    claims = {"sub": customer_id, "exp": int(time.time()) + 60, "scopes": ["read"]} | changes
-    return jwt.encode(claims, TOKEN_SECRET, algorithm="HS256")
-
-
-async def send(ws: websockets.ClientConnection, **message: Any) -> None:
-    await ws.send(json.dumps({"type": "subscribe", **message}))
+async def subscribe(ws: websockets.ClientConnection, token: str) -> None:
+    await ws.send(json.dumps({"type": "subscribe", "token": token}))
 
 
 def moves(message: dict[str, Any]) -> list[tuple[str, int]]:
@@ -184,128 +173,17 @@ async def test_an_epoch_stays_over_a_restart_and_a_resume_goes_on(new_server: St
     assert (state["epoch"], moves(state)) == (seen["epoch"], [("Chat reply", -8)])
 
 
-def bad_tokens() -> Iterator[tuple[str, str]]:
-    good = {"sub": "u", "exp": int(time.time()) + 3600, "scopes": ["read"]}
-    yield "expired", jwt.encode(good | {"exp": 1}, TOKEN_SECRET, algorithm="HS256")
-    yield "foreign", jwt.encode(good, "another secret of thirty-two bytes", algorithm="HS256")
-    yield "unsigned", jwt.encode(good, None, algorithm="none")
-    yield "too far", jwt.encode(good | {"exp": int(time.time()) + 90_000}, TOKEN_SECRET, algorithm="HS256")
-    yield "no read", jwt.encode(good | {"scopes": ["top_up"]}, TOKEN_SECRET, algorithm="HS256")
-    yield "no end", jwt.encode({"sub": "u", "scopes": ["read"]}, TOKEN_SECRET, algorithm="HS256")
-    yield "bad customer", jwt.encode(good | {"sub": "a/b"}, TOKEN_SECRET, algorithm="HS256")
-    yield "nobody", jwt.encode(good | {"sub": ""}, TOKEN_SECRET, algorithm="HS256")
-    yield "a key", ADMIN_KEY
-    yield "empty", ""
-    yield "nonsense", "a.b.c"
-
-
-@pytest.mark.parametrize("token", [token for _, token in bad_tokens()], ids=[name for name, _ in bad_tokens()])
-async def test_a_bad_token_is_shown_the_door(server: ServerProcess, token: str) -> None:
-    async with server.live(token) as ws:
-        assert await close_code(ws) == 4401
-
-
-@pytest.mark.parametrize(
-    "origin", ["https://evil.example.com", "null", "https://app.example.com.evil.com", "http://[", "file://"]
-)
-async def test_a_foreign_origin_may_not_listen(server: ServerProcess, customer: str, origin: str) -> None:
-    async with server.live(server.token(customer), origin=origin) as ws:
-        assert await close_code(ws) == 4403
-
-
-async def test_the_servers_own_origin_an_allowed_one_and_no_browser_may_listen(
-    server: ServerProcess, customer: str
-) -> None:
-    for origin in (server.address, ALLOWED_ORIGIN, None):
-        async with server.live(server.token(customer), origin=origin) as ws:
-            assert (await next_wallet(ws))["balance"] == 100
-
-
-async def test_who_says_nothing_is_let_go_after_ten_seconds(server: ServerProcess) -> None:
-    begun = time.monotonic()
-    async with server.live(None) as ws:
-        assert await close_code(ws) == 4408
-    assert 9 < time.monotonic() - begun < 12
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        "",
-        "nonsense",
-        "[]",
-        "{}",
-        '{"type": "hello"}',
-        '{"type": "subscribe"}',
-        '{"type": "subscribe", "token": 7}',
-        '{"type": "subscribe", "token": "t", "extra": 1}',
-        '{"type": "subscribe", "token": "t", "since": "1"}',
-        "[" * 10_000,
-        b"\x00\x01",
-        b'{"type": "subscribe", "token": "t"}',
-    ],
-    ids=range(12),
-)
-async def test_what_is_no_subscribe_message_is_shown_the_door(server: ServerProcess, message: str | bytes) -> None:
-    async with server.live(None) as ws:
-        await ws.send(message)
-        assert await close_code(ws) == 4400
-
-
-@pytest.mark.parametrize("since", [-1, 2**63, -(2**63) - 1, -(2**70)])
-async def test_a_version_beyond_any_is_no_fault_of_ours(
-    server: ServerProcess, api: httpx.Client, customer: str, since: int
-) -> None:
-    async with server.live(token := server.token(customer)) as ws:
-        epoch = (await next_wallet(ws))["epoch"]
-    logged = len(server.log.read_text())
-    async with server.live(token, epoch=epoch, since=since) as ws:
-        with contextlib.suppress(websockets.ConnectionClosed):
-            assert (await next_wallet(ws))["balance"] == 100
-        assert ws.close_code in (None, 4400)
-    assert "Traceback" not in server.log.read_text()[logged:]
-
-
-async def test_a_huge_message_is_not_taken(server: ServerProcess) -> None:
-    async with server.live(None) as ws:
-        await ws.send("x" * 1_000_000)
-        assert await close_code(ws) in (1009, 4400)
-
-
-async def test_a_token_that_ends_while_the_socket_is_open_ends_it(server: ServerProcess, customer: str) -> None:
-    async with server.live(server.token(customer, expires_in=2)) as ws:
-        await next_wallet(ws)
-        assert await close_code(ws, 5) == 4401
-
-
-async def test_a_newer_token_renews_in_place(server: ServerProcess, api: httpx.Client, customer: str) -> None:
-    async with server.live(server.token(customer, expires_in=2)) as ws:
-        await next_wallet(ws)
-        await send(ws, token=server.token(customer, expires_in=600))
-        with pytest.raises(TimeoutError):
-            await next_wallet(ws, 3.2)
-        charge(api, customer)
-        assert (await next_wallet(ws))["balance"] == 92
-
-
 async def test_several_wallets_share_one_socket(server: ServerProcess, api: httpx.Client, customer: str) -> None:
     grant(api, other := f"{customer}_2", 50)
     async with server.live(server.token(customer)) as ws:
         assert (await next_wallet(ws))["customer_id"] == customer
-        await send(ws, token=server.token(other))
+        await subscribe(ws, server.token(other))
         first = await next_wallet(ws)
         assert (first["customer_id"], first["balance"]) == (other, 50)
         for one, left in ((customer, 92), (other, 42)):
             charge(api, one)
             pushed = await next_wallet(ws)
             assert (pushed["customer_id"], pushed["balance"]) == (one, left)
-
-
-async def test_a_socket_shows_no_more_wallets_than_it_may(server: ServerProcess) -> None:
-    async with server.live(None) as ws:
-        for number in range(21):
-            await send(ws, token=hand_made(f"nobody_{number}"))
-        assert await close_code(ws) == 4429
 
 
 async def test_somebody_never_seen_is_shown_zero_and_then_the_first_grant(
@@ -359,7 +237,7 @@ def plain_socket(server: ServerProcess, token: str) -> socket.socket:
 
 def test_whoever_subscribes_at_once_gets_the_first_state(server: ServerProcess, customer: str) -> None:
     token = server.token(customer)
-    for _ in range(20):
+    for _ in range(100):
         with plain_socket(server, token) as connection:
             connection.settimeout(3)
             heard = b""
@@ -390,14 +268,3 @@ async def test_a_reader_that_stalls_slows_nobody(server: ServerProcess, api: htt
             while (await next_wallet(ws, 2))["balance"] > 8_000:
                 pass
             assert max(await callers) < 1
-
-
-async def test_no_token_and_no_key_is_ever_logged(server: ServerProcess, customer: str) -> None:
-    token = server.token(customer)
-    async with server.live(token) as ws:
-        await next_wallet(ws)
-    with server.client(None) as anybody:
-        anybody.get("/v1/live", params={"token": token})
-    log = server.log.read_text()
-    assert token not in log
-    assert ADMIN_KEY not in log

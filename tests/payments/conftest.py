@@ -1,11 +1,11 @@
 """A stand-in for Stripe, and a server that buys there."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-from payments.stripe_stand_in import StripeStandIn
+from payments.stripe_stand_in import Buy, StripeStandIn
 from serving import ServerProcess
 
 
@@ -39,9 +39,6 @@ def bought(api: httpx.Client, customer: str, stripe: StripeStandIn) -> dict[str,
     answer = api.post("/v1/checkouts", json={"customer_id": customer, "pack": "chargly_500"})
     assert answer.status_code == 201, answer.text
     return answer.json()
-
-
-Buy = Callable[..., httpx.Response]
 
 
 @pytest.fixture

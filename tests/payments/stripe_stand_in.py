@@ -4,6 +4,7 @@ import json
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qsl
@@ -14,6 +15,8 @@ from serving import ServerProcess
 from app.demo.sandbox import checkout_session, signature, unflatten
 
 WEBHOOK_SECRET = "whsec_of_this_test_suite"
+Buy = Callable[..., httpx.Response]
+"""Asks for a checkout of 500 credits, with further fields: a fixture."""
 
 
 class StripeStandIn:
@@ -61,7 +64,8 @@ class StripeStandIn:
         session.update({"status": "complete", "payment_status": "paid", "url": None} | changes)
         return session
 
-    def _create(self, headers: dict[str, str], form: dict[str, Any]) -> dict[str, Any]:
+    def create(self, headers: dict[str, str], form: dict[str, Any]) -> dict[str, Any]:
+        """A new session as it was asked for, or the one that the same key made."""
         for session in self.sessions.values():
             if session["_key"] == headers["idempotency-key"]:
                 return session
@@ -86,7 +90,7 @@ class StripeStandIn:
         self.asked.set()
         if self.answer is not None:
             return self.answer
-        session = self._create(headers, form) if body else self.sessions.get(path.rsplit("/", 1)[-1])
+        session = self.create(headers, form) if body else self.sessions.get(path.rsplit("/", 1)[-1])
         if session is None:
             return 404, b'{"error": {"type": "invalid_request_error", "code": "resource_missing"}}'
         return 200, json.dumps({name: value for name, value in session.items() if name != "_key"}).encode()

@@ -7,8 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from payments.conftest import Buy
-from payments.stripe_stand_in import StripeStandIn, deliver, event
+from payments.stripe_stand_in import Buy, StripeStandIn, deliver, event
 from serving import ALLOWED_ORIGIN, ServerProcess, StartServer, balance, error_of, next_wallet, whole_ledger
 
 COMPLETED = "checkout.session.completed"
@@ -275,7 +274,7 @@ def test_a_kill_between_stripes_answer_and_ours_is_put_right_by_the_webhook(
         assert isinstance(asking.exception(), httpx.HTTPError)
     headers, form = stripe.requests[-1]
     stripe.answer, stripe.drip = None, False
-    stripe._create(headers, form)
+    stripe.create(headers, form)
     [session_id] = set(stripe.sessions) - known
     checkout_id = stripe.sessions[session_id]["client_reference_id"]
     server.start()

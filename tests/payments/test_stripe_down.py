@@ -6,8 +6,7 @@ from typing import Any
 import httpx
 import pytest
 from msgspec.structs import replace
-from payments.conftest import Buy
-from payments.stripe_stand_in import StripeStandIn, deliver, event
+from payments.stripe_stand_in import Buy, StripeStandIn, deliver, event
 from serving import ServerProcess, StartServer, balance, error_of
 
 from app.config import Config, Limits
