@@ -1,4 +1,7 @@
-"""The command `chargly`."""
+"""The command `chargly`.
+
+What only a server needs is imported where one is started, so that the other commands answer at once.
+"""
 
 import asyncio
 import json
@@ -11,13 +14,11 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 import typer
-import uvicorn
 from starlette.types import ASGIApp
 
-from app import __version__, demo
+from app import __version__
 from app.config import Config, load
 from app.errors import ChargeError, StartRefused
-from app.main import create_app, create_demo_app
 from app.rules.times import rfc3339
 from app.store.db import Database
 from app.store.keys import ApiKey, create_key, list_keys, revoke_key
@@ -50,6 +51,8 @@ class KeyScope(StrEnum):
 @cli.command("serve")
 def serve_command() -> None:
     """Run the server."""
+    from app.main import create_app
+
     config = load()
     with _listen(config) as listening, ServerLock(config.database_url):
         migrate(config)
@@ -62,6 +65,9 @@ def serve_command() -> None:
 @cli.command("demo")
 def demo_command() -> None:
     """Run the server with a demo wallet, an autoplay of AI actions, and a Stripe sandbox where no key is set."""
+    from app import demo
+    from app.main import create_demo_app
+
     config = demo.configured(load())
     with _listen(config) as listening:
         config = demo.with_sandbox(config, port=listening.getsockname()[1])
@@ -166,6 +172,8 @@ def _listen(config: Config) -> socket.socket:
 
 
 def _run(app: ASGIApp, config: Config, listening: socket.socket) -> None:
+    import uvicorn
+
     limits = config.limits
     # SQLite's thread needs the GIL back after each statement, and a busy loop would keep it for the default 5 ms.
     sys.setswitchinterval(limits.gil_switch_seconds)

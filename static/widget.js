@@ -271,10 +271,9 @@ class Link {
   }
 
   #subscribe() {
-    const renews = this.#liveAt > 0; // a renewal in place is not answered
-    const resume = !renews && this.state && { epoch: this.state.epoch, since: this.state.version };
+    const resume = this.state && { epoch: this.state.epoch, since: this.state.version };
     this.#socket.send(JSON.stringify({ type: "subscribe", token: this.#token.jwt, ...resume }));
-    if (renews) return;
+    if (this.#liveAt) return; // a renewal in place: what is shown stays true, whether or not it is answered
     this.#expectsTruth = true;
     this.#expect(ANSWER_MS_MAX);
   }
@@ -296,6 +295,7 @@ class Link {
     const last = this.state;
     const sameEpoch = last?.epoch === state.epoch;
     if (sameEpoch && !this.#expectsTruth && state.version <= last.version) return;
+    // A renewal asks for the entries since a version that a push on its way may already have brought.
     if (sameEpoch) state.entries = state.entries.filter((entry) => entry.version > last.version);
     this.#expectsTruth = false;
     this.#refusals = 0;

@@ -184,7 +184,7 @@ class Checkouts:
         return checkout
 
     def _expires_at(self, now: int) -> int:
-        """When a session made now ends: to the minute, and with one more, for Stripe's clock takes no less than thirty."""
+        """When a session made now ends: to the minute, and one later, for Stripe takes no less than thirty."""
         return (now // _MINUTE_MS + self._config.limits.checkout_minutes + 2) * _MINUTE_MS
 
     def _may_ask(self, checkout_id: str) -> bool:
