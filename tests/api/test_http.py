@@ -19,7 +19,18 @@ def raw_answer(server: ServerProcess, *parts: bytes) -> tuple[str, float]:
         begun = time.monotonic()
         for part in parts:
             connection.sendall(part)
-        return connection.recv(4096).decode(), time.monotonic() - begun
+        answer = connection.recv(4096)
+        seconds = time.monotonic() - begun
+        while (missing := _missing_bytes(answer)) and (more := connection.recv(missing)):
+            answer += more
+        return answer.decode(), seconds
+
+
+def _missing_bytes(answer: bytes) -> int:
+    """How much of an answer is still to come, by its Content-Length."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    declared = [line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    return int(declared[0]) - len(body) if declared else 0
 
 
 def test_a_body_said_to_be_huge_is_refused_before_it_is_sent(server: ServerProcess) -> None:
