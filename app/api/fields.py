@@ -36,8 +36,11 @@ _CURSOR_LENGTH_MAX: Final = 300
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A request's body: what it does not know it refuses, or a misspelt field would be lost."""
+class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A request's body: what it does not know it refuses, or a misspelt field would be lost.
+
+    Defaults are left out of its canonical form, so that a field of a later release does not change an old key's hash.
+    """
 
 
 def customer(customer_id: str, field: str = "customer_id") -> str:

@@ -73,6 +73,7 @@ class _Connection:
         self._hub = services.hub
         self._socket = socket
         self._wake = asyncio.Event()
+        self._answered = asyncio.Event()
         self._listening: dict[str, _Listening] = {}
         self._first: list[Push] = []
 
@@ -101,6 +102,8 @@ class _Connection:
             raise _Close(NO_SUBSCRIBE, "no subscribe message came") from None
         while True:
             await self._subscribe(message)
+            # No further message before the answer is sent, or a client that does not read could pile answers up.
+            await self._answered.wait()
             message = await self._next()
 
     async def _next(self) -> Subscribe:
@@ -125,6 +128,7 @@ class _Connection:
         else:  # a renewal is answered like a first subscribe, or a client could not tell that it was taken
             known.ends_at = credential.expires_at
             first = known.subscription.renew(await self._state(customer_id, message))
+        self._answered.clear()
         self._first.append(first)
         self._wake.set()
 
@@ -167,6 +171,8 @@ class _Connection:
             for push in self._due():
                 await self._send_text(push.text)
                 sent = True
+            if not self._first:
+                self._answered.set()
             if sent:
                 continue
             if not await self._woken():

@@ -83,8 +83,9 @@ def price_answer(price: PriceVersion) -> PriceAnswer:
 
 async def list_prices(call: Call) -> Answer:
     """The prices in force."""
-    prices = await call.services.catalogue.prices()
+    # The generation first: a change in between makes the list newer than it says, which is safe to cache.
     generation = (await call.services.catalogue.fresh()).generation
+    prices = await call.services.catalogue.prices()
     return Answer(PricesAnswer([price_answer(price) for price in prices], generation))
 
 
@@ -118,12 +119,14 @@ async def put_price(call: Call) -> Answer:
         expected_version=body.expected_version,
         actor=call.actor,
     )
+    _tell(call)
     return Answer(price_answer(made), 201 if first else 200)
 
 
 async def archive_price(call: Call) -> Answer:
     """Ends an event's price; what it has priced keeps it."""
     await call.services.catalogue.archive_price(_event(call), actor=call.actor)
+    _tell(call)
     return Answer(b"", 204)
 
 
@@ -150,6 +153,11 @@ async def archive_pack(call: Call) -> Answer:
     """Takes a pack off sale."""
     await call.services.catalogue.archive_pack(_code(call))
     return Answer(b"", 204)
+
+
+def _tell(call: Call) -> None:
+    """Lets live pages know that quotes are stale."""
+    call.services.hub.publish([], call.services.catalogue.current.generation)
 
 
 def _event(call: Call) -> str:
