@@ -14,7 +14,7 @@
     ├── HeadersTooLarge                                                     431
     ├── Internal                                                            500
     ├── StripeUnavailable                                                   502
-    └── Busy · ShuttingDown · StripeNotConfigured                           503
+    └── Busy (OutcomeUnknown) · ShuttingDown · StripeNotConfigured          503
 
 The facts given to an error travel in its answer beside `code` and `message`.
 """
@@ -186,6 +186,15 @@ class Busy(ChargeError):
     code, status = "busy", 503
     sentence = "The server is busy; nothing was written. Try again with the same idempotency key."
     retry_after_seconds = 1
+
+
+class OutcomeUnknown(Busy):
+    """The disk was told to keep it and has not answered; it may yet be written."""
+
+    sentence = (
+        "The database did not answer in time, and it may still have been written. "
+        "Send it again with the same idempotency key: it takes effect once."
+    )
 
 
 class ShuttingDown(ChargeError):

@@ -1,6 +1,7 @@
 """The one place where the parts are built and joined."""
 
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from starlette.routing import BaseRoute
@@ -44,6 +45,10 @@ def create_app(
         async with _services(config) as services:
             router.serve([*(more_routes(services) if more_routes else ()), *starlette_routes(services)])
             async with background(services) if background else contextlib.nullcontext():
+                # What start-up made lives as long as the process. Left among the young, every full collection walks
+                # through it while requests wait.
+                gc.collect()
+                gc.freeze()
                 yield
 
     # Starlette's Router under our own layers: the Starlette class would add an error layer of its own at either end.
@@ -78,7 +83,6 @@ async def _services(config: Config) -> AsyncIterator[Services]:
         hub.epoch = instance.epoch
         hub.generation = (await catalogue.fresh()).generation
         writer = Writer(db, catalogue, config, hub.publish)
-        writer.start()
         try:
             yield Services(
                 config=config,

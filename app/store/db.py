@@ -8,17 +8,21 @@ IMMEDIATE and COMMIT; after any failure that connection is replaced.
 """
 
 import asyncio
+import logging
 import sqlite3
+import threading
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import databases
 from databases.core import Connection as HeldConnection
 from sqlalchemy.sql import ClauseElement
 
 from app.config import Config, Limits
-from app.errors import Busy, StartRefused
+from app.errors import Busy, ChargeError, OutcomeUnknown, StartRefused
+
+log = logging.getLogger("chargly.store")
 
 T = TypeVar("T")
 Row: TypeAlias = Sequence[Any]
@@ -30,14 +34,19 @@ _STATEMENTS_CACHED: Final = 512
 _ROWS_REFUSED: Final = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
 
 
-class TransactionFailed(Exception):
-    """A transaction did not succeed; whether its COMMIT reached the disk is not known.
+class TransactionFailed(ChargeError):
+    """A transaction did not succeed; if it was at its COMMIT, whether that reached the disk is not known.
 
     `rows_refused` says that this transaction's own rows were refused, rather than the database failing for everyone.
     """
 
-    def __init__(self, message: str, *, rows_refused: bool) -> None:
-        super().__init__(message)
+    code, status = Busy.code, Busy.status
+    sentence = "The database failed. Try again with the same idempotency key: it takes effect once."
+    retry_after_seconds = Busy.retry_after_seconds
+
+    def __init__(self, cause: str, *, rows_refused: bool) -> None:
+        super().__init__()
+        self.args = (cause,)
         self.rows_refused = rows_refused
 
 
@@ -65,10 +74,12 @@ class Database:
             config.database_url, factory=_connection_class(limits), cached_statements=_STATEMENTS_CACHED
         )
         self._wait_seconds = limits.write_wait_seconds_max
-        self._readers: asyncio.LifoQueue[HeldConnection] = asyncio.LifoQueue(limits.read_connections)
+        # First in, first out: one whose last reader left in the middle has the longest time to come to its end.
+        self._readers: asyncio.Queue[HeldConnection] = asyncio.Queue(limits.read_connections)
         self._reader_count = limits.read_connections
         self._writer: HeldConnection | None = None
-        self._writing = asyncio.Lock()
+        self._opening = asyncio.Lock()
+        self._under_way: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
         """Opens every connection it will hold."""
@@ -78,11 +89,15 @@ class Database:
             self._readers.put_nowait(await self._hold())
 
     async def close(self) -> None:
-        """Closes them; a transaction under way ends first."""
-        async with self._writing:
-            held, self._writer = self._writer, None
-            if held is not None:
-                await held.__aexit__()
+        """Closes them; transactions under way end first, and one that hangs is left to the process's own end."""
+        while self._under_way:
+            ended, hanging = await asyncio.wait(self._under_way, timeout=self._wait_seconds)
+            if hanging and not ended:
+                log.error("the database did not answer for %s seconds, and is left open", self._wait_seconds)
+                return
+        held, self._writer = self._writer, None
+        if held is not None:
+            await held.__aexit__()
         while not self._readers.empty():
             await self._readers.get_nowait().__aexit__()
         await self._pool.disconnect()
@@ -99,6 +114,9 @@ class Database:
                 reader = await self._readers.get()
                 try:
                     return list(await reader.fetch_all(query, values))
+                except asyncio.CancelledError:  # nobody waits for the rows: the connection's thread need not either
+                    await _interrupt(reader)
+                    raise
                 finally:
                     self._readers.put_nowait(reader)
         except (TimeoutError, sqlite3.OperationalError) as error:
@@ -109,37 +127,73 @@ class Database:
         rows = await self.fetch_all(query, values)
         return rows[0] if rows else None
 
-    async def transact(self, script: Callable[[], Script[T]]) -> T:
+    async def transact(
+        self, script: Callable[[], Script[T]], on_commit: Callable[[T], None] = lambda _result: None
+    ) -> T:
         """Runs a script as one transaction, whole or not at all. A caller that leaves does not disturb it.
 
+        Several may be handed over at once; they run one after the other, in order.
+
+        Args:
+            script: called when the transaction begins, in the thread where it runs.
+            on_commit: told the result once it is committed, though its caller may have left or been told
+                `OutcomeUnknown`.
+
         Raises:
-            Busy: another process holds the write lock for too long; nothing was written.
-            TransactionFailed: the database failed; if it was at COMMIT, the outcome is unknown.
+            Busy: it did not come to its COMMIT in time, or another process holds the write lock; nothing was written.
+            OutcomeUnknown: its COMMIT was sent and not answered in time.
+            TransactionFailed: the database failed.
             Anything the script raises: it was rolled back.
 
         """
-        return await asyncio.shield(asyncio.ensure_future(self._transact(script)))
+        attempt = _Attempt(script)
+        task = asyncio.create_task(self._run(attempt, on_commit))
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        done, _ = await asyncio.wait((task,), timeout=self._wait_seconds)
+        if done:
+            return task.result()
+        attempt.give_up()
+        if attempt.committing:
+            raise OutcomeUnknown
+        if attempt.begun and self._writer is not None:
+            await _interrupt(self._writer)
+        raise Busy
 
-    async def _transact(self, script: Callable[[], Script[T]]) -> T:
-        async with self._writing:
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.debug("a transaction failed: %r", task.exception())
+
+    async def _run(self, attempt: "_Attempt[T]", on_commit: Callable[[T], None]) -> T:
+        held = self._writer or await self._reopened()
+        raw: Any = held.raw_connection
+        try:
+            result: T = await raw._execute(run_transaction, raw._conn, attempt)
+        except _WriteLockTaken as error:
+            raise Busy from error
+        except sqlite3.Error as error:
+            self._discard(held)
+            raise TransactionFailed(str(error), rows_refused=isinstance(error, _ROWS_REFUSED)) from error
+        on_commit(result)
+        return result
+
+    async def _reopened(self) -> HeldConnection:
+        async with self._opening:
             if self._writer is None:
-                self._writer = await self._hold()
-            raw: Any = self._writer.raw_connection
-            try:
-                return await raw._execute(run_transaction, raw._conn, script)  # type: ignore[no-any-return]
-            except _WriteLockTaken as error:
-                raise Busy from error
-            except sqlite3.Error as error:
-                await self._replace_writer()
-                raise TransactionFailed(str(error), rows_refused=isinstance(error, _ROWS_REFUSED)) from error
+                try:
+                    self._writer = await self._hold()
+                except (sqlite3.Error, OSError) as error:
+                    raise TransactionFailed(str(error), rows_refused=False) from error
+            return self._writer
 
-    async def _replace_writer(self) -> None:
-        broken, self._writer = self._writer, None
-        if broken is not None:
-            try:
-                await broken.__aexit__()
-            finally:
-                self._writer = await self._hold()
+    def _discard(self, broken: HeldConnection) -> None:
+        """Lets the next transaction open a connection of its own: what this one still holds is not to be trusted."""
+        if self._writer is broken:
+            self._writer = None
+            task = asyncio.create_task(_let_go(broken))
+            self._under_way.add(task)
+            task.add_done_callback(self._ended)
 
     async def _hold(self) -> HeldConnection:
         # `databases` keeps one connection for each task: a task of its own gives a connection of its own.
@@ -149,11 +203,54 @@ class Database:
         return await self._pool.connection().__aenter__()
 
 
+async def _let_go(broken: HeldConnection) -> None:
+    try:
+        await broken.__aexit__()
+    except sqlite3.Error as error:
+        log.warning("a broken connection could not be closed: %s", error)
+
+
+async def _interrupt(held: HeldConnection) -> None:
+    raw: Any = held.raw_connection
+    await raw.interrupt()
+
+
+class _Attempt(Generic[T]):
+    """A transaction and how far it came. Its thread moves it on and the loop may give it up, each under its lock."""
+
+    def __init__(self, script: Callable[[], Script[T]]) -> None:
+        self._script = script
+        self._lock = threading.Lock()
+        self._given_up = False
+        self.begun = False
+        self.committing = False
+
+    def begin(self) -> Script[T]:
+        with self._lock:
+            self._check()
+            self.begun = True
+            return self._script()
+
+    def commit_comes_next(self) -> None:
+        with self._lock:
+            self._check()
+            self.committing = True
+
+    def give_up(self) -> None:
+        """After this it does not commit, unless it is `committing` already."""
+        with self._lock:
+            self._given_up = True
+
+    def _check(self) -> None:
+        if self._given_up:
+            raise Busy
+
+
 class _WriteLockTaken(Exception):
     """BEGIN IMMEDIATE waited its time and another process still writes."""
 
 
-def run_transaction(connection: sqlite3.Connection, script: Callable[[], Script[T]]) -> T:
+def run_transaction(connection: sqlite3.Connection, attempt: _Attempt[T]) -> T:
     """Drives a script on a connection of the calling thread: BEGIN IMMEDIATE, its statements, COMMIT."""
     try:
         connection.execute("BEGIN IMMEDIATE")
@@ -162,7 +259,8 @@ def run_transaction(connection: sqlite3.Connection, script: Callable[[], Script[
             raise _WriteLockTaken(str(error)) from error
         raise
     try:
-        result = _drive(connection, script())
+        result = _drive(connection, attempt.begin())
+        attempt.commit_comes_next()
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

@@ -1,27 +1,35 @@
 """The one way into the ledger: everything that waits goes into one transaction, and each caller gets its own answer."""
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeAlias
 
 from app.config import Config
-from app.errors import Busy, ChargeError, ShuttingDown
+from app.errors import Busy, ChargeError, Internal, OutcomeUnknown, ShuttingDown
 from app.rules.ledger import Operation
 from app.store.batch import Change, Committed, Outcome, write_batch
 from app.store.catalogue import CatalogueStore
-from app.store.db import Database, TransactionFailed
+from app.store.db import Database, Script, TransactionFailed
 
 log = logging.getLogger("chargly.store")
+
+_Waiting: TypeAlias = tuple[Operation, asyncio.Future[Outcome]]
 
 
 class Writer:
     """Group commit: while one batch is on its way to the disk, the next one gathers.
 
+    Two transactions are handed to the database at once. The second takes what waits only when it begins, so the disk
+    goes on at once when the first has ended, however long a busy event loop takes to hear of that.
+
     Args:
         db: where it writes.
         catalogue: whose `current` prices a batch starts from, and which learns of newer ones.
-        config: `write_queue_max` and `write_batch_max` bound what waits and what goes at once.
+        config: `write_queue_max`, `write_batch_max` and `write_batches_at_once` bound what waits and what goes at once.
         on_commit: told the changed wallets and the catalogue's generation, after their commit and before the callers.
 
     """
@@ -34,12 +42,13 @@ class Writer:
         self._limits = config.limits
         self._welcome_credits = config.welcome_credits
         self._on_commit = on_commit
-        self._waiting: deque[tuple[Operation, asyncio.Future[Outcome]]] = deque()
-        self._arrived = asyncio.Event()
+        self._waiting: deque[_Waiting] = deque()
+        self._not_begun = False
+        self._writing: set[asyncio.Task[None]] = set()
+        self._recovery: asyncio.Task[None] | None = None
         self._closing = False
-        self._task: asyncio.Task[None] | None = None
         self.failing = False
-        """Whether the last batch could not be written: `/readyz` says so."""
+        """Whether the database did not take the last batch: `/readyz` says so."""
 
     @property
     def queue_depth(self) -> int:
@@ -49,67 +58,84 @@ class Writer:
     @property
     def alive(self) -> bool:
         """Whether it takes operations."""
-        return self._task is not None and not self._task.done() and not self._closing
-
-    def start(self) -> None:
-        """Begins to write."""
-        self._task = asyncio.create_task(self._run(), name="writer")
+        return not self._closing
 
     async def close(self) -> None:
         """Writes what waits, then ends. What comes later is refused."""
         self._closing = True
-        self._arrived.set()
-        if self._task is not None:
-            await self._task
+        while self._writing:
+            await asyncio.wait(self._writing)
+        if self._recovery is not None:
+            self._recovery.cancel()
 
     async def submit(self, operation: Operation) -> Outcome:
         """Applies one operation, durably. A caller that leaves does not disturb it.
 
         Raises:
-            Busy: the queue is full, or the database did not take it; sent again with its key it takes effect once.
+            Busy: the queue is full, or the database did not take it, or did not say so in time (`OutcomeUnknown`);
+                sent again with its key it takes effect once.
             ShuttingDown: the server is stopping.
             ChargeError: the ledger refused it, and nothing was written.
 
         """
-        if not self.alive:
+        if self._closing:
             raise ShuttingDown
         if len(self._waiting) >= self._limits.write_queue_max:
             raise Busy
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.append((operation, answer))
-        self._arrived.set()
+        self._hand_over()
         return await answer
 
-    async def _run(self) -> None:
-        while True:
-            await self._arrived.wait()
-            self._arrived.clear()
-            while self._waiting:
-                size = min(len(self._waiting), self._limits.write_batch_max)
-                await self._write([self._waiting.popleft() for _ in range(size)])
-                # One turn of the loop first, so that requests which have arrived meanwhile go into the next batch.
-                await asyncio.sleep(0)
-            if self._closing:
-                return
+    def _hand_over(self) -> None:
+        """Starts a transaction for what waits, unless one that has not begun will take it."""
+        if self._waiting and not self._not_begun and len(self._writing) < self._limits.write_batches_at_once:
+            self._not_begun = True
+            task = asyncio.create_task(self._write(), name="write")
+            self._writing.add(task)
+            task.add_done_callback(self._written)
 
-    async def _write(self, batch: list[tuple[Operation, asyncio.Future[Outcome]]]) -> None:
-        outcomes = await self._commit([operation for operation, _ in batch])
-        for (_, answer), outcome in zip(batch, outcomes, strict=True):
-            if answer.done():  # its caller left
-                continue
-            if isinstance(outcome, ChargeError):
-                answer.set_exception(outcome)
-            else:
-                answer.set_result(outcome)
+    def _written(self, task: asyncio.Task[None]) -> None:
+        self._writing.discard(task)
+        self._hand_over()
 
-    async def _commit(self, operations: Sequence[Operation]) -> Sequence[Outcome | ChargeError]:
+    async def _write(self) -> None:
+        batch: list[_Waiting] = []
+        begun = False
+
+        def take() -> Script[Committed]:  # called in the database's thread
+            nonlocal begun
+            begun = True
+            self._not_begun = False  # before anything is taken: what comes from here on starts a transaction of its own
+            with contextlib.suppress(IndexError):
+                while len(batch) < self._limits.write_batch_max:
+                    batch.append(self._waiting.popleft())
+            return self._script([operation for operation, _ in batch], retried=False)
+
         try:
-            outcomes = await self._transact(operations, retried=False)
+            outcomes: Sequence[Outcome | ChargeError] = (await self._db.transact(take, self._announce)).outcomes
+            self.failing = False
+        except Busy as error:
+            log.warning("a batch of %d was not written: %s", len(batch), error)
+            outcomes = [error] * len(batch)
+            self._note_failure()
+            if not begun:  # what waits would have been in it, and has waited as long
+                self._not_begun = False
+                self._refuse_waiting(error)
         except Exception as error:  # noqa: BLE001 - whatever it was, each operation gets its own second try
-            log.warning("a batch of %d failed and is replayed one by one: %s", len(operations), error)
-            return await self._replay(operations)
-        self.failing = False
-        return outcomes
+            log.warning("a batch of %d failed and is replayed one by one: %r", len(batch), error)
+            if not begun:
+                self._not_begun = False
+                if self.failing:  # the second in a row; after the first, a new connection is tried
+                    self._refuse_waiting(Busy())
+                self._note_failure()
+            outcomes = await self._replay([operation for operation, _ in batch])
+        for (_, answer), outcome in zip(batch, outcomes, strict=True):
+            _give(answer, outcome)
+
+    def _refuse_waiting(self, error: ChargeError) -> None:
+        while self._waiting:
+            _give(self._waiting.popleft()[1], error)
 
     async def _replay(self, operations: Sequence[Operation]) -> Sequence[Outcome | ChargeError]:
         """One by one, each looked up first: one that cannot be written hurts only itself.
@@ -117,30 +143,68 @@ class Writer:
         A database that fails as such (locked, full, broken) fails for all: the rest is not tried.
         """
         outcomes: list[Outcome | ChargeError] = []
-        down = False
+        written: list[Committed] = []
+        failure: ChargeError | None = None
         for operation in operations:
             try:
-                if down:
-                    raise Busy
-                outcomes += await self._transact([operation], retried=True)
-            except (Busy, TransactionFailed, TimeoutError) as error:
-                down = down or not (isinstance(error, TransactionFailed) and error.rows_refused)
-                log.warning("operation %s was not written: %s", operation.id, error)
-                outcomes.append(Busy())
+                if failure is not None:
+                    raise failure
+                script = partial(self._script, [operation], retried=True)
+                outcomes += (await self._db.transact(script, written.append)).outcomes
+            except ChargeError as error:
+                # The first attempt may have reached the disk, so not even `Busy` may say that nothing was written.
+                refusal = error if isinstance(error, TransactionFailed) else OutcomeUnknown()
+                failure = None if isinstance(refusal, TransactionFailed) and refusal.rows_refused else refusal
+                log.warning("operation %s was not written: %r", operation.id, error)
+                outcomes.append(refusal)
             except Exception:
                 log.exception("operation %s was not written", operation.id)
-                outcomes.append(ChargeError())
-        self.failing = down
+                outcomes.append(Internal())
+        self._announce(*written)
+        if failure is not None:
+            self._note_failure()
+        elif operations:
+            self.failing = False
         return outcomes
 
-    async def _transact(self, operations: Sequence[Operation], *, retried: bool) -> list[Outcome | ChargeError]:
-        known = self._catalogue.current
-        async with asyncio.timeout(self._limits.write_wait_seconds_max):
-            committed: Committed = await self._db.transact(
-                lambda: write_batch(operations, known, self._welcome_credits, retried=retried)
-            )
-        if committed.catalogue.generation > self._catalogue.current.generation:
-            self._catalogue.current = committed.catalogue
-        if committed.changes:
-            self._on_commit(committed.changes, committed.catalogue.generation)
-        return committed.outcomes
+    def _script(self, operations: Sequence[Operation], *, retried: bool) -> Script[Committed]:
+        return write_batch(operations, self._catalogue.current, self._welcome_credits, retried=retried)
+
+    def _announce(self, *commits: Committed) -> None:
+        """Tells of commits as of one: a wallet's entries together, with its last state."""
+        changes: dict[str, Change] = {}
+        for committed in commits:
+            if committed.catalogue.generation > self._catalogue.current.generation:
+                self._catalogue.current = committed.catalogue
+            for change in committed.changes:
+                before = changes.get(change.wallet.customer_id)
+                entries = (*before.entries, *change.entries) if before else change.entries
+                changes[change.wallet.customer_id] = Change(change.wallet, entries)
+        if changes:
+            self._on_commit(list(changes.values()), self._catalogue.current.generation)
+
+    def _note_failure(self) -> None:
+        self.failing = True
+        if self._recovery is None or self._recovery.done():
+            self._recovery = asyncio.create_task(self._recover(), name="write-recovery")
+
+    async def _recover(self) -> None:
+        """Writes something that changes nothing until it succeeds: a server without traffic gets well too."""
+        while self.failing:
+            await asyncio.sleep(self._limits.write_recovery_seconds)
+            with contextlib.suppress(ChargeError):
+                await self._db.transact(_touch)
+                self.failing = False
+
+
+def _give(answer: asyncio.Future[Outcome], outcome: Outcome | ChargeError) -> None:
+    if answer.done():  # its caller left
+        return
+    if isinstance(outcome, ChargeError):
+        answer.set_exception(outcome)
+    else:
+        answer.set_result(outcome)
+
+
+def _touch() -> Script[None]:
+    yield "UPDATE instance SET generation = generation", ()

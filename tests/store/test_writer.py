@@ -1,7 +1,9 @@
 """The writer on a real SQLite file: groups, refusals, races, and a database that fails."""
 
 import asyncio
+import contextlib
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,15 @@ import pytest
 from msgspec.structs import replace
 
 from app.config import Config, Limits
-from app.errors import Busy, ChargeError, IdempotencyConflict, InsufficientCredits, Internal, ShuttingDown
+from app.errors import (
+    Busy,
+    ChargeError,
+    IdempotencyConflict,
+    InsufficientCredits,
+    Internal,
+    OutcomeUnknown,
+    ShuttingDown,
+)
 from app.rules.ledger import AddGrant, Event, Operation, TopUp
 from app.store import db as store_db
 from app.store import reads
@@ -61,20 +71,25 @@ def config(tmp_path: Path) -> Config:
     return made
 
 
-@pytest.fixture
-async def ledger(config: Config) -> AsyncIterator[Ledger]:
+@contextlib.asynccontextmanager
+async def open_ledger(config: Config) -> AsyncIterator[Ledger]:
     db = Database(config)
     await db.open()
     catalogue = CatalogueStore(db, config.limits)
     await catalogue.fresh()
     told: list[Change] = []
     writer = Writer(db, catalogue, config, lambda changes, _generation: told.extend(changes))
-    writer.start()
     made = Ledger(db, writer, catalogue, config)
     made.told = told
     yield made
     await writer.close()
     await db.close()
+
+
+@pytest.fixture
+async def ledger(config: Config) -> AsyncIterator[Ledger]:
+    async with open_ledger(config) as made:
+        yield made
 
 
 async def settled(*calls: Any) -> list[Any]:
@@ -95,9 +110,9 @@ async def test_what_waits_together_is_written_in_one_transaction(
 def count_transactions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     run, seen = store_db.run_transaction, []
 
-    def counted(connection: sqlite3.Connection, script: Callable[[], Script[Any]]) -> Any:
+    def counted(connection: sqlite3.Connection, attempt: Any) -> Any:
         seen.append(1)
-        return run(connection, script)
+        return run(connection, attempt)
 
     monkeypatch.setattr(store_db, "run_transaction", counted)
     return seen
@@ -207,17 +222,116 @@ async def test_a_commit_that_fails_is_tried_again_on_a_new_connection(
 def fail_once(monkeypatch: pytest.MonkeyPatch, *, after_commit: bool) -> None:
     run, failed = store_db.run_transaction, []
 
-    def failing(connection: sqlite3.Connection, script: Callable[[], Script[Any]]) -> Any:
+    def failing(connection: sqlite3.Connection, attempt: Any) -> Any:
         if failed:
-            return run(connection, script)
+            return run(connection, attempt)
         failed.append(1)
         if after_commit:
-            run(connection, script)
+            run(connection, attempt)
         else:
             connection.execute("BEGIN IMMEDIATE")  # left open, as a COMMIT that failed leaves it
         raise sqlite3.OperationalError("disk I/O error")
 
     monkeypatch.setattr(store_db, "run_transaction", failing)
+
+
+class Slow:
+    """A connection whose statements of one kind wait until they are let go."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, verb: str, reached: threading.Event, go: threading.Event
+    ) -> None:
+        self._connection, self._verb, self._reached, self._go = connection, verb, reached, go
+
+    def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
+        if sql.startswith(self._verb):
+            self._reached.set()
+            assert self._go.wait(30)
+        return self._connection.execute(sql, parameters)
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._connection.in_transaction
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[threading.Event, threading.Event]]:
+    """Makes the next statement of a kind hang in its thread; gives (reached, go)."""
+
+    def begin(verb: str) -> tuple[threading.Event, threading.Event]:
+        run, reached, go = store_db.run_transaction, threading.Event(), threading.Event()
+
+        def slowed(connection: Any, attempt: Any) -> Any:
+            return run(Slow(connection, verb, reached, go), attempt)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(store_db, "run_transaction", slowed)
+        return reached, go
+
+    return begin
+
+
+@pytest.fixture
+async def impatient(config: Config) -> AsyncIterator[Ledger]:
+    limits = replace(config.limits, write_wait_seconds_max=0.2, write_recovery_seconds=0.05)
+    async with open_ledger(replace(config, limits=limits)) as made:
+        yield made
+
+
+async def test_a_commit_that_is_not_answered_in_time_is_called_unknown_and_told_when_it_ends(
+    impatient: Ledger, slow: Callable[[str], tuple[threading.Event, threading.Event]]
+) -> None:
+    await impatient.give("u", 100)
+    impatient.told.clear()
+    reached, go = slow("COMMIT")
+    with pytest.raises(OutcomeUnknown, match="may still have been written"):
+        await impatient.meter("u", key="k", request_hash="h")
+    assert reached.is_set()
+    assert impatient.writer.failing
+    go.set()
+    assert (await impatient.meter("u", key="k", request_hash="h")).replayed
+    assert await impatient.balance("u") == 92
+    assert [change.wallet.version for change in impatient.told] == [2]
+
+
+async def test_what_did_not_come_to_its_commit_in_time_is_never_written(
+    impatient: Ledger, slow: Callable[[str], tuple[threading.Event, threading.Event]]
+) -> None:
+    """A caller was told that nothing was written, so nothing may be, however late the disk wakes up."""
+    await impatient.give("u", 100)
+    _, go = slow("INSERT INTO entries")
+    refused = await settled(*[impatient.meter("u") for _ in range(5)])
+    assert [type(error) for error in refused] == [Busy] * 5
+    behind = await settled(impatient.meter("u"))  # it waits in the queue of the same hanging connection
+    assert [type(error) for error in behind] == [Busy]
+    go.set()
+    await impatient.meter("u")
+    assert await impatient.balance("u") == 92
+    assert len(await impatient.entries("u")) == 2
+
+
+async def test_a_server_without_traffic_finds_out_that_its_database_is_well_again(
+    impatient: Ledger, slow: Callable[[str], tuple[threading.Event, threading.Event]]
+) -> None:
+    await impatient.give("u", 100)
+    _, go = slow("INSERT INTO entries")
+    with pytest.raises(Busy):
+        await impatient.meter("u")
+    assert impatient.writer.failing
+    go.set()
+    async with asyncio.timeout(5):
+        while impatient.writer.failing:
+            await asyncio.sleep(0.01)
+
+
+async def test_what_an_unanswered_commit_wrote_is_told_whole(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay finds several entries of one wallet: listeners get all of them with its last state, in one change."""
+    await ledger.give("u", 1000)
+    ledger.told.clear()
+    fail_once(monkeypatch, after_commit=True)
+    await asyncio.gather(*[ledger.meter("u") for _ in range(5)])
+    first = ledger.told[0]
+    assert [entry.version for change in ledger.told for entry in change.entries] == [2, 3, 4, 5, 6]
+    assert first.wallet.version == first.entries[-1].version
 
 
 async def test_a_full_disk_answers_busy_and_says_so_until_there_is_room(ledger: Ledger) -> None:
@@ -314,7 +428,6 @@ async def test_listeners_hear_of_a_commit_before_its_callers_do(config: Config) 
     catalogue = CatalogueStore(db, config.limits)
     order: list[str] = []
     writer = Writer(db, catalogue, config, lambda _changes, _generation: order.append("told"))
-    writer.start()
     await writer.submit(AddGrant(customer_id="u", id="grant_1", credits=5, category="paid"))
     order.append("answered")
     await writer.close()
@@ -360,7 +473,6 @@ async def test_welcome_credits_reach_a_new_wallet_in_the_commit_of_its_first_eve
     await db.open()
     catalogue = CatalogueStore(db, generous.limits)
     writer = Writer(db, catalogue, generous, lambda _changes, _generation: None)
-    writer.start()
     outcomes = await settled(*[writer.submit(event("u")) for _ in range(3)])
     await writer.close()
     wallet = await reads.wallet(db, "u")
