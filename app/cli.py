@@ -68,12 +68,13 @@ def demo_command() -> None:
     from app import demo
     from app.main import create_demo_app
 
-    config = demo.configured(load())
+    loaded = load()
+    config = demo.configured(loaded)
     with _listen(config) as listening:
         config = demo.with_sandbox(config, port=listening.getsockname()[1])
         with ServerLock(config.database_url):
-            migrate(config)
-            _say(demo.welcome(config, _address(listening)))
+            _with_database(demo.check_ledger, config)
+            _say(demo.welcome(config, _address(listening), key_is_ours=loaded.api_key is None))
             _run(create_demo_app(config), config, listening)
 
 
@@ -132,9 +133,9 @@ def main() -> None:
         sys.exit(f"chargly: {error.message}")
 
 
-def _with_database(act: Callable[[Database], Awaitable[T]]) -> T:
-    """Runs one act on the database, beside a running server or not."""
-    config = load()
+def _with_database(act: Callable[[Database], Awaitable[T]], config: Config | None = None) -> T:
+    """Runs one act on the database, brought to this version's schema, beside a running server or not."""
+    config = config or load()
     migrate(config)
 
     async def run() -> T:

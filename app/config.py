@@ -33,6 +33,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     list_rows_max: int = 100
     prices_max: int = 1_000
     models_per_price_max: int = 1_000
+    price_versions_listed_max: int = 1_000
     packs_max: int = 200
 
     write_queue_max: int = 10_000

@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import AsyncIterator, Iterable
+import logging
+from collections.abc import AsyncGenerator, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -10,12 +11,14 @@ import msgspec
 from app.api import fields
 from app.api.auth import Access
 from app.api.http import Answer, Call, Route
-from app.errors import ForbiddenScope, InvalidRequest, NotFound
+from app.errors import ForbiddenScope, Internal, InvalidRequest, NotFound
 from app.live.messages import PublicEntry, public_entry
 from app.rules.ledger import Entry
 from app.rules.times import rfc3339
 from app.store import reads
 from app.store.reads import EntryFilter
+
+log = logging.getLogger("chargly.api")
 
 _KINDS: Final = ("event", "grant", "top_up", "adjustment", "settings")
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -100,7 +103,7 @@ def _csv(call: Call, customer_id: str, wanted: EntryFilter) -> Answer:
     columns = (PublicEntry if call.credential.customer_id is not None else OperatorEntry).__struct_fields__
     before = _before(call)
 
-    async def pages() -> AsyncIterator[bytes]:
+    async def pages() -> AsyncGenerator[bytes]:
         nonlocal before
         yield _csv_rows([columns])
         for _ in range(0, call.services.config.limits.csv_rows_max, _CSV_PAGE_ROWS):
@@ -109,7 +112,10 @@ def _csv(call: Call, customer_id: str, wanted: EntryFilter) -> Answer:
             )
             yield _csv_rows([_cell(getattr(_shown(call, entry), name)) for name in columns] for entry in found)
             if before is None:
-                break
+                return
+        # The answer has begun, so all that can be said is an end without an end: no reader takes it for whole.
+        log.error("a CSV of %s was cut at %d rows", customer_id, call.services.config.limits.csv_rows_max)
+        raise Internal
 
     return Answer(
         pages(),

@@ -1,11 +1,13 @@
 """From an ASGI request to a route's handler and back: credential, body, answer, and one shape for every error."""
 
+import asyncio
+import contextlib
 import hashlib
 import itertools
 import logging
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
@@ -46,7 +48,7 @@ REPLAYED: Final = ((b"idempotent-replayed", b"true"),)
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a handler gives back: a body to encode (bytes and iterators of bytes as they are), a status, headers."""
+    """What a handler gives back: a body to encode (bytes and generators of bytes as they are), a status, headers."""
 
     body: Any
     status: int = 200
@@ -192,7 +194,11 @@ class Endpoint:
             body=body,
             scheme=scope["scheme"],
         )
-        await send_answer(await route.handler(call), scope, send)
+        answer = await route.handler(call)
+        if isinstance(answer.body, AsyncGenerator):
+            await send_stream(answer, answer.body, scope, receive, send)
+        else:
+            await send_answer(answer, scope, send)
 
     async def _read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         most = self._body_bytes_max
@@ -266,10 +272,7 @@ def _query(raw: bytes) -> Mapping[str, str]:
 
 
 async def send_answer(answer: Answer, scope: Scope, send: Send) -> None:
-    """Sends an answer; bytes go as they are, an iterator of bytes as it comes, anything else as JSON."""
-    if isinstance(answer.body, AsyncIterator):
-        await _send_stream(answer, scope, send)
-        return
+    """Sends an answer whose body is at hand: bytes go as they are, anything else as JSON."""
     if isinstance(answer.body, bytes):
         content, headers = answer.body, list(answer.headers)
     else:
@@ -279,12 +282,25 @@ async def send_answer(answer: Answer, scope: Scope, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else content})
 
 
-async def _send_stream(answer: Answer, scope: Scope, send: Send) -> None:
-    await send({"type": "http.response.start", "status": answer.status, "headers": list(answer.headers)})
-    if scope["method"] != "HEAD":
-        async for part in answer.body:
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
+async def send_stream(answer: Answer, parts: AsyncGenerator[bytes], scope: Scope, receive: Receive, send: Send) -> None:
+    """Sends a body as it comes, and stops reading it when its reader leaves, of which `send` itself says nothing."""
+    left = asyncio.create_task(_disconnected(receive))
+    try:
+        async with contextlib.aclosing(parts):
+            await send({"type": "http.response.start", "status": answer.status, "headers": list(answer.headers)})
+            if scope["method"] != "HEAD":
+                async for part in parts:
+                    if left.done():
+                        return
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+    finally:
+        left.cancel()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def error_answer(error: ChargeError) -> Answer:

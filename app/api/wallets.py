@@ -1,5 +1,7 @@
 """Wallets: made, read, listed, set; credits given and corrected by hand; tokens for browsers."""
 
+from typing import Final
+
 import msgspec
 
 from app.api import fields
@@ -12,6 +14,8 @@ from app.rules.ledger import SETTINGS, AddGrant, Adjust, Category, ChangeSetting
 from app.rules.times import rfc3339
 from app.store import reads
 from app.store.ids import new_id
+
+_QUERY_LENGTH_MAX: Final = 255
 
 
 class GrantAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,12 +140,15 @@ class TokenAnswer(msgspec.Struct, frozen=True):
 async def list_wallets(call: Call) -> Answer:
     """A page of wallets."""
     fields.only_query(call, "query", "low", "limit", "cursor")
+    query = call.query.get("query")
+    if query is not None and len(query) > _QUERY_LENGTH_MAX:
+        raise InvalidRequest(f"query: {_QUERY_LENGTH_MAX} characters at most.", field="query")
     low = call.query.get("low", "false")
     if low not in ("true", "false"):
         raise InvalidRequest("low: true or false.", field="low")
     found, after = await reads.wallets(
         call.services.db,
-        query=call.query.get("query"),
+        query=query,
         low=low == "true",
         limit=fields.limit(call),
         after=fields.cursor(call),
@@ -166,7 +173,7 @@ async def open_wallet(call: Call) -> Answer:
         )
     )
     if outcome.entry is None:
-        return Answer(await _as_it_stands(call, outcome.wallet))
+        return Answer(await _as_it_stands(call, outcome.wallet.customer_id))
     return Answer(_as_opened(outcome.entry), 201, REPLAYED if outcome.replayed else ())
 
 
@@ -177,21 +184,16 @@ def _as_opened(entry: Entry) -> WalletAnswer:
     return wallet_answer(wallet, msgspec.convert(detail["grants"], list[Grant]))
 
 
-async def _as_it_stands(call: Call, wallet: Wallet) -> WalletAnswer:
-    return wallet_answer(wallet, await reads.live_grants(call.services.db, wallet.customer_id))
+async def _as_it_stands(call: Call, customer_id: str) -> WalletAnswer:
+    found = await reads.wallet_and_grants(call.services.db, customer_id)
+    if found is None:
+        raise NotFound("There is no wallet for this customer yet.", customer_id=customer_id)
+    return wallet_answer(*found)
 
 
 async def read_wallet(call: Call) -> Answer:
     """A wallet as it stands."""
-    return Answer(await _as_it_stands(call, await _existing(call)))
-
-
-async def _existing(call: Call) -> Wallet:
-    customer_id = fields.path_customer(call)
-    wallet = await reads.wallet(call.services.db, customer_id)
-    if wallet is None:
-        raise NotFound("There is no wallet for this customer yet.", customer_id=customer_id)
-    return wallet
+    return Answer(await _as_it_stands(call, fields.path_customer(call)))
 
 
 async def change_settings(call: Call) -> Answer:
@@ -208,7 +210,7 @@ async def change_settings(call: Call) -> Answer:
             changes={name: value for name in SETTINGS if (value := getattr(body, name)) is not msgspec.UNSET},
         )
     )
-    return Answer(await _as_it_stands(call, outcome.wallet))
+    return Answer(await _as_it_stands(call, outcome.wallet.customer_id))
 
 
 async def add_grant(call: Call) -> Answer:

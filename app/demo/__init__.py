@@ -13,7 +13,10 @@ from app.demo.autoplay import Autoplay
 from app.demo.pages import demo_routes
 from app.demo.sandbox import PATH as SANDBOX_PATH
 from app.demo.sandbox import Sandbox
-from app.demo.seed import seed
+from app.demo.seed import CUSTOMER, seed
+from app.errors import StartRefused
+from app.store import reads
+from app.store.db import Database
 
 DATABASE_URL = "sqlite:///chargly-demo.db"
 
@@ -30,6 +33,7 @@ def with_sandbox(config: Config, port: int) -> Config:
     if config.stripe_secret_key:
         return config
     host = "127.0.0.1" if config.host in ("0.0.0.0", "::") else config.host  # noqa: S104 - compared, not bound
+    host = f"[{host}]" if ":" in host else host
     return replace(
         config,
         stripe_secret_key="sk_test_sandbox",  # noqa: S106 - the sandbox takes any
@@ -38,12 +42,26 @@ def with_sandbox(config: Config, port: int) -> Config:
     )
 
 
-def welcome(config: Config, address: str) -> str:
-    """What the terminal shows."""
+async def check_ledger(db: Database) -> None:
+    """Keeps the sandbox's money out of a ledger in earnest.
+
+    Raises:
+        StartRefused: there are wallets, and none of them is the demo's.
+
+    """
+    if await reads.wallet(db, CUSTOMER) is None and await reads.count_wallets(db) > 0:
+        raise StartRefused(
+            "DATABASE_URL names a ledger with wallets of its own, where the demo would sell credits for no money: "
+            "unset it, or name a new file."
+        )
+
+
+def welcome(config: Config, address: str, *, key_is_ours: bool) -> str:
+    """What the terminal shows; a key that the operator chose is not put on a screen."""
     money = "Stripe itself" if config.stripe_api_base == STRIPE_API else "a sandbox: no real money moves"
     return (
         f"\n  Chargly demo   {address}/demo\n"
-        f"  API key        {config.api_key}\n"
+        f"  API key        {config.api_key if key_is_ours else 'as set in CHARGLY_API_KEY'}\n"
         f"  Payments       {money}\n"
         f"  Ledger         {config.database_url.removeprefix('sqlite:///')}\n\n"
         "  Ctrl+C stops it.\n"

@@ -204,7 +204,7 @@ class Sandbox:
                 if answer.status_code == 200:
                     return
                 log.warning("sandbox: the webhook answered %s", answer.status_code)
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
                 log.warning("sandbox: the webhook was not delivered: %s", error)
             await asyncio.sleep(2**attempt)
 

@@ -119,6 +119,8 @@ class Checkouts:
 
         """
         checkout = await self._find(checkout_id)
+        if checkout.session_id is None and checkout.status == "open" and checkout.expires_at < now_ms():
+            return replace(checkout, status="expired")  # Stripe never answered with a page where it could be paid
         if checkout.session_id is None or checkout.status not in ("open", "processing"):
             return checkout
         if not self._config.stripe_configured or not self._may_ask(checkout_id):
@@ -136,8 +138,14 @@ class Checkouts:
         session = parse_session(event.object)
         checkout_id = (session.metadata or {}).get("chargly_checkout")
         checkout = await checkouts.find(self._db, checkout_id) if checkout_id else None
-        if checkout is None or checkout.session_id not in (None, session.id):
+        if checkout is None:
             return "ignored"
+        if checkout.session_id not in (None, session.id):
+            # A second session of one checkout: a request was tried again while Stripe's first answer was on its way.
+            # Nobody was given its page, so it ends unpaid. If it was paid all the same, the buyer gets the credits.
+            if session.payment_status != "paid":
+                return "ignored"
+            log.error("checkout %s was paid by session %s, not %s", checkout.id, session.id, checkout.session_id)
         if event.type == "checkout.session.async_payment_failed":
             await checkouts.move(self._db, checkout.id, "failed")
         else:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import astuple
 
-from app.errors import ChargeError, Internal
+from app.errors import ChargeError, IdempotencyConflict, Internal
 from app.rules import ledger
 from app.rules.ledger import Applied, Entry, Grant, Operation, State, Wallet
 from app.rules.pricing import Catalogue
@@ -83,11 +83,11 @@ def write_batch(
     if generation != known.generation:
         [[text]] = yield CATALOGUE_SQL, ()
         catalogue = decode_catalogue(text)
-    seen: list[Entry] = []
+    seen = _Seen([], [])
     looked_up = _seen_statement(operations, retried=retried)
     if looked_up is not None:
         [[text]] = yield looked_up
-        seen = _decode_entries(text)
+        seen = _seen_decoder.decode(text)
     batch = _Batch(wallet_rows, grant_rows, seen)
     now = time.time_ns() // 1_000_000
     outcomes = [batch.apply(operation, catalogue, now, welcome_credits) for operation in operations]
@@ -98,7 +98,7 @@ def write_batch(
 class _Batch:
     """The wallets of one transaction while its operations are applied."""
 
-    def __init__(self, wallets: list[Wallet], grants: list[_StoredGrant], seen: list[Entry]) -> None:
+    def __init__(self, wallets: list[Wallet], grants: list[_StoredGrant], seen: "_Seen") -> None:
         by_wallet: dict[str, list[Grant]] = {}
         for stored in grants:
             by_wallet.setdefault(stored.customer_id, []).append(stored.grant)
@@ -108,8 +108,9 @@ class _Batch:
             )
             for wallet in wallets
         }
-        self._by_id = {entry.id: entry for entry in seen}
-        self._by_key = {(entry.customer_id, entry.idempotency_key): entry for entry in seen if entry.idempotency_key}
+        self._by_id = {entry.id: entry for entry in seen.entries}
+        self._by_key = {(entry.customer_id, entry.idempotency_key): entry for entry in seen.entries}
+        self._keys_of_checkouts = set(seen.keys_of_checkouts)
         self._found: list[Entry] = []
         self._entries: list[Entry] = []
         self._grants: dict[tuple[str, str], Grant] = {}
@@ -135,6 +136,8 @@ class _Batch:
     def _seen(self, op: Operation) -> Entry | None:
         if op.key is not None and (entry := self._by_key.get((op.customer_id, op.key))):
             return entry
+        if (op.customer_id, op.key) in self._keys_of_checkouts:
+            raise IdempotencyConflict
         return self._by_id.get(op.id)
 
     def _take(self, op: Operation, applied: Applied) -> None:
@@ -238,11 +241,13 @@ _READ_SQL: Final = (
     f"'grants', json((SELECT json_group_array({GRANT_JSON}) FROM grants"
     " WHERE remaining > 0 AND customer_id IN (SELECT value FROM json_each(?1)))))"
 )
+_KEYS_ASKED: Final = "(customer_id, idempotency_key) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?2))"
 _SEEN_SQL: Final = (
-    "SELECT json_group_array(json(found)) FROM ("
+    "SELECT json_object('entries', json((SELECT json_group_array(json(found)) FROM ("
     f"SELECT {ENTRY_JSON} AS found FROM entries WHERE id IN (SELECT value FROM json_each(?1)) UNION "
-    f"SELECT {ENTRY_JSON} FROM entries WHERE (customer_id, idempotency_key) IN"
-    " (SELECT value ->> 0, value ->> 1 FROM json_each(?2)) AND idempotency_key IS NOT NULL)"
+    f"SELECT {ENTRY_JSON} FROM entries WHERE {_KEYS_ASKED} AND idempotency_key IS NOT NULL))),"
+    "'keys_of_checkouts', json((SELECT json_group_array(json_array(customer_id, idempotency_key)) FROM checkouts"
+    f" WHERE {_KEYS_ASKED} AND idempotency_key IS NOT NULL)))"
 )
 
 
@@ -252,8 +257,15 @@ class _Read(msgspec.Struct):
     grants: list[_StoredGrant]
 
 
+class _Seen(msgspec.Struct):
+    """What has the ids and keys of a batch already: entries, and checkouts, whose keys no entry may have."""
+
+    entries: list[Entry]
+    keys_of_checkouts: list[tuple[str, str]]
+
+
 _read_decoder: Final = msgspec.json.Decoder(_Read)
-_entries_decoder: Final = msgspec.json.Decoder(list[Entry])
+_seen_decoder: Final = msgspec.json.Decoder(_Seen)
 
 
 def _read_statement(operations: Sequence[Operation]) -> Statement:
@@ -271,7 +283,3 @@ def _seen_statement(operations: Sequence[Operation], *, retried: bool) -> Statem
     if not keys and not ids:
         return None
     return _SEEN_SQL, (_encode(ids).decode(), _encode(keys).decode())
-
-
-def _decode_entries(text: str) -> list[Entry]:
-    return _entries_decoder.decode(text)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import and_, func, select
 
 from app.config import Limits
 from app.errors import InvalidRequest, NotFound, VersionConflict
@@ -18,6 +18,10 @@ CATALOGUE_SQL: Final = (
     "json_object('event', event, 'version', version, 'credits', credits, 'label', label, 'per_model', json(per_model)))"
     " FROM prices AS p WHERE archived = 0"
     " AND version = (SELECT max(version) FROM prices AS q WHERE q.event = p.event))))"
+)
+_COUNT_PRICES: Final = (
+    "SELECT count(*) FROM prices AS p WHERE archived = 0"
+    " AND version = (SELECT max(version) FROM prices AS q WHERE q.event = p.event)"
 )
 _BUMP: Final = "UPDATE instance SET generation = generation + 1 RETURNING generation"
 
@@ -78,9 +82,10 @@ class CatalogueStore:
         """The prices in force, by event."""
         table = schema.prices
         columns = [table.c[name] for name in _VERSION_COLUMNS]
-        rows = await self._db.fetch_all(select(*columns).order_by(table.c.event, table.c.version))
-        latest = {row.event: _price_version(row) for row in rows}
-        return [price for price in latest.values() if not price.archived]
+        newest = select(table.c.event, func.max(table.c.version).label("version")).group_by(table.c.event).subquery()
+        is_newest = and_(table.c.event == newest.c.event, table.c.version == newest.c.version)
+        query = select(*columns).join(newest, is_newest).where(table.c.archived == 0).order_by(table.c.event)
+        return [_price_version(row) for row in await self._db.fetch_all(query)]
 
     async def price(self, event: str) -> PriceVersion:
         """The event's price in force.
@@ -89,16 +94,17 @@ class CatalogueStore:
             NotFound: it has none.
 
         """
-        versions = await self.versions(event)
+        versions = await self.versions(event, limit=1)
         if not versions or versions[0].archived:
             raise NotFound(f"The event {event!r} has no price of its own.", event=event)
         return versions[0]
 
-    async def versions(self, event: str) -> list[PriceVersion]:
-        """Every version of an event's price, newest first."""
+    async def versions(self, event: str, *, limit: int | None = None) -> list[PriceVersion]:
+        """The versions of an event's price, newest first: `limit`, or as many as are ever listed."""
         table = schema.prices
         columns = [table.c[name] for name in _VERSION_COLUMNS]
         query = select(*columns).where(table.c.event == event).order_by(table.c.version.desc())
+        query = query.limit(limit or self._limits.price_versions_listed_max)
         return [_price_version(row) for row in await self._db.fetch_all(query)]
 
     async def put_price(
@@ -130,6 +136,10 @@ class CatalogueStore:
 
         def script() -> Script[PriceVersion]:
             latest = yield from self._latest(event, expected_version)
+            if latest is None or latest.archived:
+                [[count]] = yield _COUNT_PRICES, ()
+                if count >= self._limits.prices_max:
+                    raise InvalidRequest(f"There may be {self._limits.prices_max} prices at most.", field="event")
             version = (latest.version if latest else 0) + 1
             now = now_ms()
             row = (event, version, credits, label, text, 0, now, actor)
@@ -180,10 +190,6 @@ class CatalogueStore:
                 expected_version=expected_version,
                 version=version,
             )
-        if latest is None:
-            [[count]] = yield "SELECT count(DISTINCT event) FROM prices", ()
-            if count >= self._limits.prices_max:
-                raise InvalidRequest(f"There may be {self._limits.prices_max} prices at most.", field="event")
         return latest
 
     async def packs(self) -> list[Pack]:
@@ -206,7 +212,7 @@ class CatalogueStore:
         """
 
         def script() -> Script[None]:
-            [[count]] = yield "SELECT count(*) FROM packs WHERE code <> ?", (pack.code,)
+            [[count]] = yield "SELECT count(*) FROM packs WHERE archived = 0 AND code <> ?", (pack.code,)
             if count >= self._limits.packs_max:
                 raise InvalidRequest(f"There may be {self._limits.packs_max} packs at most.", field="code")
             yield _PUT_PACK, (pack.code, pack.name, pack.credits, pack.amount, pack.currency, now_ms())

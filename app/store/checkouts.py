@@ -35,7 +35,9 @@ _INSERT = f"INSERT INTO checkouts ({', '.join(_COLUMNS)}) VALUES ({', '.join('?'
 
 
 _BY_KEY = f"SELECT {', '.join(_COLUMNS)} FROM checkouts WHERE customer_id = ? AND idempotency_key = ?"
-_OPENED = f"UPDATE checkouts SET session_id = ?, url = ?, expires_at = ? WHERE id = ? RETURNING {', '.join(_COLUMNS)}"
+_OPENED = "UPDATE checkouts SET session_id = ?, url = ?, expires_at = ? WHERE id = ? AND session_id IS NULL"
+_BY_ID = f"SELECT {', '.join(_COLUMNS)} FROM checkouts WHERE id = ?"
+_ENTRY_BY_KEY = "SELECT 1 FROM entries WHERE customer_id = ? AND idempotency_key = ?"
 
 
 async def create(db: Database, checkout: Checkout) -> Checkout:
@@ -51,6 +53,8 @@ async def create(db: Database, checkout: Checkout) -> Checkout:
             rows = yield _BY_KEY, (checkout.customer_id, checkout.idempotency_key)
             if rows:
                 return _same_request(Checkout(**dict(zip(_COLUMNS, rows[0], strict=True))), checkout.request_hash)
+            if (yield _ENTRY_BY_KEY, (checkout.customer_id, checkout.idempotency_key)):
+                raise IdempotencyConflict
         yield _INSERT, msgspec.structs.astuple(checkout)
         return checkout
 
@@ -77,10 +81,11 @@ def _same_request(first: Checkout, request_hash: str | None) -> Checkout:
 
 
 async def opened(db: Database, checkout_id: str, session_id: str, url: str, expires_at: int) -> Checkout:
-    """Keeps what Stripe answered: its session and the page where it is paid."""
+    """Keeps what Stripe answered: its session and the page where it is paid. The first to be kept stays."""
 
     def script() -> Script[list[Any]]:
-        return (yield _OPENED, (session_id, url, expires_at, checkout_id))
+        yield _OPENED, (session_id, url, expires_at, checkout_id)
+        return (yield _BY_ID, (checkout_id,))
 
     [row] = await db.transact(script)
     return Checkout(**dict(zip(_COLUMNS, row, strict=True)))

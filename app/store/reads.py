@@ -29,15 +29,18 @@ async def wallet(db: Database, customer_id: str) -> Wallet | None:
     return _wallet(row) if row else None
 
 
-async def live_grants(db: Database, customer_id: str) -> list[Grant]:
-    """A wallet's grants that are not used up, in burn-down order."""
-    table = schema.grants
-    columns = [table.c[name] for name in Grant.__struct_fields__]
-    query = select(*columns).where(table.c.customer_id == customer_id, table.c.remaining > 0)
-    found = [
-        Grant(**{name: getattr(row, name) for name in Grant.__struct_fields__}) for row in await db.fetch_all(query)
-    ]
-    return sorted(found, key=burn_down_order)
+async def wallet_and_grants(db: Database, customer_id: str) -> tuple[Wallet, list[Grant]] | None:
+    """A wallet and its grants that are not used up, in burn-down order, both as of one commit."""
+    wallets, grants = schema.wallets, schema.grants
+    live = and_(grants.c.customer_id == wallets.c.customer_id, grants.c.remaining > 0)
+    names = Grant.__struct_fields__
+    columns = [grants.c[name].label(f"grant_{name}") for name in names]
+    query = select(wallets, *columns).outerjoin(grants, live).where(wallets.c.customer_id == customer_id)
+    rows = await db.fetch_all(query)
+    if not rows:
+        return None
+    found = [Grant(**{name: getattr(row, f"grant_{name}") for name in names}) for row in rows if row.grant_id]
+    return _wallet(rows[0]), sorted(found, key=burn_down_order)
 
 
 async def wallets(
@@ -111,8 +114,8 @@ def _entries_of(customer_id: str) -> Select[Any]:
 
 def _contains(column: Any, text: str) -> Any:
     # The pattern is bound whole: `databases` takes a literal % in a statement for a placeholder of its own.
-    escaped = text.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return func.lower(column).like(f"%{escaped}%", escape="\\")
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return column.ilike(f"%{escaped}%", escape="\\")
 
 
 def _wallet(row: Any) -> Wallet:

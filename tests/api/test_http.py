@@ -1,14 +1,18 @@
 """What every answer has in common: its shape, its id, its limits, and who may read it in a browser."""
 
+import asyncio
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from typing import Any
 
 import httpx
 import pytest
 import websockets
 from serving import ADMIN_KEY, ALLOWED_ORIGIN, ServerProcess, StartServer, charge, error_of
+
+from app.api.http import Answer, send_stream
 
 HEAD = f"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer {ADMIN_KEY}\r\n"
 
@@ -235,3 +239,38 @@ def test_a_key_is_taken_from_either_header_and_nothing_else(server: ServerProces
             )
         error_of(anybody.get("/v1/wallets", headers={"X-API-Key": "a.b.c"}), 401, "invalid_token")
         error_of(anybody.get("/v1/wallets", params={"api_key": ADMIN_KEY}), 401, "missing_key")
+
+
+class Download:
+    """An ASGI reader of a stream that leaves after its first part."""
+
+    def __init__(self) -> None:
+        self.left = asyncio.Event()
+        self.parts = 0
+
+    async def receive(self) -> dict[str, Any]:
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.body":
+            self.parts += 1
+            self.left.set()
+            await asyncio.sleep(0)
+
+
+async def test_a_stream_is_read_no_further_when_its_reader_has_left() -> None:
+    closed: list[bool] = []
+
+    async def rows() -> AsyncGenerator[bytes]:
+        try:
+            for _ in range(1000):
+                yield b"row\n"
+                await asyncio.sleep(0)
+        finally:
+            closed.append(True)
+
+    reader = Download()
+    await send_stream(Answer(None), rows(), {"type": "http", "method": "GET"}, reader.receive, reader.send)
+    assert reader.parts < 5
+    assert closed == [True]

@@ -1,11 +1,12 @@
 """Wallets: made, read, listed and set; credits given and corrected by hand."""
 
+import asyncio
 import secrets
 from typing import Any
 
 import httpx
 import pytest
-from serving import StartServer, balance, charge, error_of, grant, whole_ledger
+from serving import ServerProcess, StartServer, balance, charge, error_of, grant, whole_ledger
 
 
 def remaining(api: httpx.Client, customer_id: str) -> list[tuple[str, int]]:
@@ -231,3 +232,32 @@ def test_a_token_may_be_made_without_a_body_and_ends_when_asked(api: httpx.Clien
     assert answer.json()["token"].count(".") == 2
     short = api.post(f"/v1/wallets/{customer_id}/tokens", json={"expires_in": 1}).json()
     assert short["expires_at"] < answer.json()["expires_at"]
+
+
+def test_a_search_finds_capitals_of_every_alphabet_and_has_a_length(api: httpx.Client) -> None:
+    name = f"ÉCOLE {secrets.token_hex(4)}"
+    customer = f"user_{secrets.token_hex(6)}"
+    api.post("/v1/wallets", json={"customer_id": customer, "name": name})
+    found = api.get("/v1/wallets", params={"query": name}).json()["wallets"]
+    assert [wallet["customer_id"] for wallet in found] == [customer]
+    error = error_of(api.get("/v1/wallets", params={"query": "x" * 256}), 400, "invalid_request")
+    assert error["field"] == "query"
+
+
+async def test_a_wallet_and_its_grants_are_read_as_of_one_commit(server: ServerProcess, api: httpx.Client) -> None:
+    """What remains of the grants is the balance, whatever is written while it is read."""
+    customer = f"user_{secrets.token_hex(6)}"
+    grant(api, customer, 10_000)
+    key = {"Authorization": api.headers["Authorization"]}
+    async with httpx.AsyncClient(base_url=server.address, headers=key, timeout=20) as client:
+
+        async def meter() -> None:
+            for _ in range(60):
+                await client.post("/v1/events", json={"customer_id": customer, "event": "chat.reply"})
+
+        async def read() -> None:
+            for _ in range(60):
+                wallet = (await client.get(f"/v1/wallets/{customer}")).json()
+                assert sum(one["remaining"] for one in wallet["grants"]) == wallet["balance"]
+
+        await asyncio.gather(*[meter() for _ in range(4)], *[read() for _ in range(4)])

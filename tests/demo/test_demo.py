@@ -9,6 +9,9 @@ import httpx
 import pytest
 from serving import ServerProcess, balance, error_of, next_wallet
 
+from app.config import Config
+from app.demo import welcome, with_sandbox
+
 GOOD, DECLINED, REAL = "4242 4242 4242 4242", "4000000000000002", "5555555555554444"
 DEMO_ROUTES = ["/demo", "/demo/state", "/demo/token", "/sandbox/sessions/cs_1", "/sandbox/pay/cs_1"]
 
@@ -166,3 +169,24 @@ def test_a_demo_started_again_keeps_its_wallet_and_is_not_seeded_twice(tmp_path:
 def test_a_demos_route_is_in_no_other_command(server: ServerProcess, path: str) -> None:
     with server.client() as api:
         error_of(api.get(path), 404, "not_found")
+
+
+def test_a_demo_keeps_out_of_a_ledger_in_earnest(tmp_path: Path) -> None:
+    mine = ServerProcess(tmp_path).start()
+    with mine.client() as api:
+        api.post("/v1/wallets", json={"customer_id": "real"})
+    mine.stop()
+    refused = ServerProcess(tmp_path, "demo").run("demo")
+    assert refused.returncode == 1
+    assert "wallets of its own" in refused.stderr
+
+
+def test_a_sandbox_behind_an_address_of_ipv6_is_found() -> None:
+    config = with_sandbox(Config(host="::1"), port=8000)
+    assert httpx.URL(config.stripe_api_base).host == "::1"
+
+
+def test_a_key_that_the_operator_chose_is_not_shown() -> None:
+    config = Config(api_key="sk_live_of_the_operator")
+    assert "sk_live" not in welcome(config, "http://127.0.0.1:8000", key_is_ours=False)
+    assert "sk_live" in welcome(config, "http://127.0.0.1:8000", key_is_ours=True)

@@ -2,7 +2,9 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import signal
+import sqlite3
 from typing import Any
 
 import httpx
@@ -197,7 +199,7 @@ def test_tax_and_a_promotion_code_move_the_total_and_not_the_credits(
         (COMPLETED, {"livemode": True}, {}),
         ("charge.succeeded", {}, {}),
         ("something.new", {}, {}),
-        (COMPLETED, {}, {"id": "cs_test_another"}),
+        (COMPLETED, {}, {"id": "cs_test_another", "payment_status": "unpaid"}),
         (COMPLETED, {}, {"metadata": {}}),
         (COMPLETED, {}, {"metadata": None}),
         (COMPLETED, {}, {"metadata": {"chargly_checkout": "co_unknown"}}),
@@ -283,3 +285,40 @@ def test_a_kill_between_stripes_answer_and_ours_is_put_right_by_the_webhook(
         assert (status(api, {"id": checkout_id}), balance(api, "u")) == ("paid", 500)
         deliver(server, event(COMPLETED, stripe.session_of(checkout_id)))
         assert balance(api, "u") == 500
+
+
+def test_a_key_means_one_thing_in_a_wallet_whatever_it_was_sent_with(
+    api: httpx.Client, buy: Buy, customer: str
+) -> None:
+    def meter(key: str) -> httpx.Response:
+        return api.post("/v1/events", json={"customer_id": customer, "event": "chat.reply", "idempotency_key": key})
+
+    assert buy(idempotency_key="bought").status_code == 201
+    error_of(meter("bought"), 409, "idempotency_conflict")
+    assert meter("metered").status_code == 201
+    error_of(buy(idempotency_key="metered"), 409, "idempotency_conflict")
+    assert balance(api, customer) == 92
+
+
+def test_a_second_session_of_a_checkout_lands_once_if_it_was_paid_and_is_ignored_if_not(
+    server: ServerProcess, api: httpx.Client, customer: str, bought: dict[str, Any], stripe: StripeStandIn
+) -> None:
+    expired = stripe.session_of(bought["id"]) | {"id": "cs_other", "status": "expired", "payment_status": "unpaid"}
+    assert deliver(server, event("checkout.session.expired", expired)).json() == {"received": "ignored"}
+    assert status(api, bought) == "open"
+    paid = stripe.pay(bought["id"])
+    for session in (paid | {"id": "cs_other"}, paid, paid | {"id": "cs_other"}):
+        assert deliver(server, event(COMPLETED, session)).json() == {"received": "handled"}
+    assert balance(api, customer) == 600
+
+
+def test_a_checkout_that_stripe_never_answered_is_told_as_expired_when_its_time_is_over(
+    new_server: StartServer, stripe: StripeStandIn
+) -> None:
+    server = new_server(**stripe.env | {"STRIPE_API_BASE": "http://127.0.0.1:1"})
+    with server.client() as api:
+        assert api.post("/v1/checkouts", json={"customer_id": "u", "pack": "chargly_500"}).status_code == 502
+        with contextlib.closing(sqlite3.connect(server.folder / "ledger.db")) as db, db:
+            [(checkout_id,)] = db.execute("SELECT id FROM checkouts").fetchall()
+            db.execute("UPDATE checkouts SET expires_at = 1")
+        assert api.get(f"/v1/checkouts/{checkout_id}").json()["status"] == "expired"
