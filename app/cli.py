@@ -175,6 +175,8 @@ def _listen(config: Config) -> socket.socket:
 def _run(app: ASGIApp, config: Config, listening: socket.socket) -> None:
     import uvicorn
 
+    from app.api.connection import Connection
+
     limits = config.limits
     # SQLite's thread needs the GIL back after each statement, and a busy loop would keep it for the default 5 ms.
     sys.setswitchinterval(limits.gil_switch_seconds)
@@ -182,7 +184,7 @@ def _run(app: ASGIApp, config: Config, listening: socket.socket) -> None:
         uvicorn.Config(
             app,
             loop="uvloop",
-            http="httptools",
+            http=Connection,
             ws="websockets-sansio",
             ws_max_size=limits.live_message_bytes_max,
             ws_per_message_deflate=False,
