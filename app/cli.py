@@ -20,7 +20,7 @@ from app import __version__
 from app.config import Config, load
 from app.errors import ChargeError, StartRefused
 from app.rules.times import rfc3339
-from app.store.db import Database
+from app.store.db import Database, sqlite_path
 from app.store.keys import ApiKey, create_key, list_keys, revoke_key
 from app.store.migrate import migrate
 from app.store.server_lock import ServerLock
@@ -73,7 +73,8 @@ def demo_command() -> None:
     with _listen(config) as listening:
         config = demo.with_sandbox(config, port=listening.getsockname()[1])
         with ServerLock(config.database_url):
-            _with_database(demo.check_ledger, config)
+            demo.check_ledger(config)
+            migrate(config)
             _say(demo.welcome(config, _address(listening), key_is_ours=loaded.api_key is None))
             _run(create_demo_app(config), config, listening)
 
@@ -101,7 +102,9 @@ def keys_create(
 ) -> None:
     """Make a key. It is shown now and never again."""
     key, secret = _with_database(lambda db: create_key(db, name, scope.value))
-    _show(_key_fields(key) | {"key": secret}, f"{secret}\n\nKeep it: it is not shown again.", as_json=as_json)
+    path = sqlite_path(load().database_url).resolve()
+    ledger = f"It opens the ledger {path}. Keep it: it is not shown again."
+    _show(_key_fields(key) | {"key": secret}, f"{secret}\n\n{ledger}", as_json=as_json)
 
 
 @keys.command("list")
@@ -133,9 +136,9 @@ def main() -> None:
         sys.exit(f"chargly: {error.message}")
 
 
-def _with_database(act: Callable[[Database], Awaitable[T]], config: Config | None = None) -> T:
+def _with_database(act: Callable[[Database], Awaitable[T]]) -> T:
     """Runs one act on the database, brought to this version's schema, beside a running server or not."""
-    config = config or load()
+    config = load()
     migrate(config)
 
     async def run() -> T:

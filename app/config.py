@@ -31,6 +31,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     csv_rows_max: int = 10_000_000
     list_rows_default: int = 20
     list_rows_max: int = 100
+    query_characters_max: int = 255
     prices_max: int = 1_000
     models_per_price_max: int = 1_000
     price_versions_listed_max: int = 1_000
@@ -41,6 +42,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     write_batches_at_once: int = 2
     gil_switch_seconds: float = 0.0001
     write_wait_seconds_max: float = 15.0
+    transactions_waiting_max: int = 1_000
     write_recovery_seconds: float = 1.0
     sqlite_busy_wait_ms: int = 5_000
     sqlite_wal_pages_checkpoint: int = 4_000
@@ -219,6 +221,6 @@ class _Environment:
         if text.startswith("postgresql://"):
             return text
         raise StartRefused(
-            "DATABASE_URL must be sqlite:///path/to/file.db or postgresql://user:password@host/name: "
+            "DATABASE_URL must be sqlite:///path/to/file.db, or sqlite:////absolute/path/to/file.db: "
             "a wallet is kept on disk."
         )

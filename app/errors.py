@@ -14,7 +14,8 @@
     ├── HeadersTooLarge                                                     431
     ├── Internal                                                            500
     ├── StripeUnavailable                                                   502
-    └── Busy (OutcomeUnknown) · ShuttingDown · StripeNotConfigured          503
+    ├── Unavailable: Busy · OutcomeUnknown · TransactionFailed              503
+    └── ShuttingDown · StripeNotConfigured                                  503
 
 The facts given to an error travel in its answer beside `code` and `message`.
 """
@@ -180,15 +181,36 @@ class StripeUnavailable(ChargeError):
     sentence = "Stripe could not be reached; nothing was charged or granted. Try again in a moment."
 
 
-class Busy(ChargeError):
-    """The write queue is full or the database did not answer; nothing was written."""
+class Unavailable(ChargeError):
+    """The database cannot serve this now; each kind says what is known of a write."""
 
     code, status = "busy", 503
-    sentence = "The server is busy; nothing was written. Try again with the same idempotency key."
+    sentence = "The database did not answer. Try again in a moment."
     retry_after_seconds = 1
 
 
-class OutcomeUnknown(Busy):
+class Busy(Unavailable):
+    """The write queue is full or the database did not answer; nothing was written."""
+
+    sentence = "The server is busy; nothing was written. Try again with the same idempotency key."
+
+
+class TransactionFailed(Unavailable):
+    """A transaction did not succeed; if it was at its COMMIT, whether that reached the disk is not known.
+
+    `cause` is for the log; `rows_refused` says that this transaction's own rows were refused, rather than the database
+    failing for everyone.
+    """
+
+    sentence = "The database failed. Send it again with the same idempotency key: it takes effect once."
+
+    def __init__(self, cause: str, *, rows_refused: bool) -> None:
+        super().__init__()
+        self.args = (cause,)
+        self.rows_refused = rows_refused
+
+
+class OutcomeUnknown(Unavailable):
     """The disk was told to keep it and has not answered; it may yet be written."""
 
     sentence = (

@@ -123,8 +123,13 @@ function renderFacts() {
   $("runway").textContent = runway(spent);
 }
 
+/** Whether no action can be paid for. */
+function broke() {
+  return state && actions.length > 0 && actions.every((action) => action.credits > state.available);
+}
+
 function runway(perMinute) {
-  if (state.available <= 0) return "until the next top-up";
+  if (state.available <= 0 || broke()) return "until the next top-up";
   if (!perMinute) return "as long as nobody spends";
   const minutes = state.available / perMinute;
   if (minutes < 1) return "less than a minute";
@@ -243,8 +248,7 @@ function renderAutoplay(wanted) {
 }
 
 function renderTraffic() {
-  const broke = state && actions.length && actions.every((action) => action.credits > state.available);
-  const working = broke ? "Out of credits: agents wait for a top-up" : "Agents at work, spending by themselves";
+  const working = broke() ? "Out of credits: agents wait for a top-up" : "Agents at work, spending by themselves";
   const words = autoplay.running ? working : "Paused: only you are spending";
   if ($("autoplay-note").textContent !== words) $("autoplay-note").textContent = words;
 }

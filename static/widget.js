@@ -907,6 +907,7 @@ class CharglyBalance extends (globalThis.HTMLElement ?? class {}) {
     if (this.#status === "error") {
       this.#error = /expired|signed_out/.test(error.code) ? text.signIn : text.unavailable;
       this.#say(this.#error);
+      console.warn(`chargly-balance: ${error.message} (${error.code})`);
     }
     this.#render();
     this.#emit("chargly-error", error);

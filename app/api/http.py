@@ -27,6 +27,7 @@ from app.errors import (
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
+    OutcomeUnknown,
     UnsupportedMediaType,
 )
 
@@ -206,13 +207,15 @@ class Endpoint:
         if not declared.isdigit() or int(declared) > most:
             raise _too_large(most)
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _unfinished()
         body: bytes = message.get("body", b"")
         if message.get("more_body"):
             parts, size = [body], len(body)
             while message.get("more_body") and size <= most:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise InvalidRequest("The request ended before its body did.", field="body")
+                    raise _unfinished()
                 parts.append(message.get("body", b""))
                 size += len(parts[-1])
             body = b"".join(parts)
@@ -234,6 +237,10 @@ class WrongMethod(MethodNotAllowed):
     def __init__(self, methods: bytes) -> None:
         super().__init__(f"This path takes {methods.decode()}.")
         self.methods = methods
+
+
+def _unfinished() -> InvalidRequest:
+    return InvalidRequest("The request ended before its body did.", field="body")
 
 
 def _too_large(most: int) -> BodyTooLarge:
@@ -336,6 +343,7 @@ class RequestIds:
 
         async def send_marked(message: Message) -> None:
             if message["type"] == "http.response.start":
+                scope["answer_begun"] = True
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id), _NOSNIFF]
             await send(message)
 
@@ -358,6 +366,11 @@ class Refusals:
             if sum(len(name) + len(value) for name, value in scope["headers"]) > self._headers_bytes_max:
                 raise HeadersTooLarge
             await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            # The server stops and waits no longer. What was asked may yet be written, and its caller is told so.
+            if scope.get("answer_begun"):
+                raise
+            await send_answer(error_answer(OutcomeUnknown()), scope, send)
         except ChargeError as error:
             await send_answer(error_answer(error), scope, send)
         except Exception:

@@ -5,7 +5,7 @@ from sqlalchemy import text
 
 from app.api.auth import Access
 from app.api.http import Answer, Call, Route
-from app.errors import Busy
+from app.errors import Unavailable
 
 
 class HealthAnswer(msgspec.Struct, frozen=True):
@@ -33,7 +33,7 @@ async def ready(call: Call) -> Answer:
     writer = call.services.writer
     try:
         row = await call.services.db.fetch_one(text("SELECT version_num FROM alembic_version"))
-    except Busy:
+    except Unavailable:
         row = None
     answer = ReadyAnswer(
         status="ok",

@@ -1,7 +1,5 @@
 """Wallets: made, read, listed, set; credits given and corrected by hand; tokens for browsers."""
 
-from typing import Final
-
 import msgspec
 
 from app.api import fields
@@ -9,13 +7,19 @@ from app.api.auth import TOKEN_SCOPES, Access, TokenScope
 from app.api.fields import Credits, Name, Priority, Reason, SignedCredits, Strict, Threshold, TokenSeconds
 from app.api.http import REPLAYED, Answer, Call, Route
 from app.config import LIMITS
-from app.errors import ForbiddenScope, IdempotencyConflict, InsufficientCredits, InvalidRequest, NotFound
+from app.errors import (
+    ForbiddenScope,
+    IdempotencyConflict,
+    InsufficientCredits,
+    InvalidRequest,
+    NotFound,
+    OutcomeUnknown,
+    Unavailable,
+)
 from app.rules.ledger import SETTINGS, AddGrant, Adjust, Category, ChangeSettings, Entry, Grant, OpenWallet, Wallet
 from app.rules.times import rfc3339
 from app.store import reads
 from app.store.ids import new_id
-
-_QUERY_LENGTH_MAX: Final = 255
 
 
 class GrantAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,8 +145,9 @@ async def list_wallets(call: Call) -> Answer:
     """A page of wallets."""
     fields.only_query(call, "query", "low", "limit", "cursor")
     query = call.query.get("query")
-    if query is not None and len(query) > _QUERY_LENGTH_MAX:
-        raise InvalidRequest(f"query: {_QUERY_LENGTH_MAX} characters at most.", field="query")
+    most = call.services.config.limits.query_characters_max
+    if query is not None and len(query) > most:
+        raise InvalidRequest(f"query: {most} characters at most.", field="query")
     low = call.query.get("low", "false")
     if low not in ("true", "false"):
         raise InvalidRequest("low: true or false.", field="low")
@@ -173,7 +178,7 @@ async def open_wallet(call: Call) -> Answer:
         )
     )
     if outcome.entry is None:
-        return Answer(await _as_it_stands(call, outcome.wallet.customer_id))
+        return Answer(await _as_written(call, outcome.wallet.customer_id))
     return Answer(_as_opened(outcome.entry), 201, REPLAYED if outcome.replayed else ())
 
 
@@ -189,6 +194,13 @@ async def _as_it_stands(call: Call, customer_id: str) -> WalletAnswer:
     if found is None:
         raise NotFound("There is no wallet for this customer yet.", customer_id=customer_id)
     return wallet_answer(*found)
+
+
+async def _as_written(call: Call, customer_id: str) -> WalletAnswer:
+    try:
+        return await _as_it_stands(call, customer_id)
+    except Unavailable as error:  # it is written, and what it led to cannot be read
+        raise OutcomeUnknown from error
 
 
 async def read_wallet(call: Call) -> Answer:
@@ -210,7 +222,7 @@ async def change_settings(call: Call) -> Answer:
             changes={name: value for name in SETTINGS if (value := getattr(body, name)) is not msgspec.UNSET},
         )
     )
-    return Answer(await _as_it_stands(call, outcome.wallet.customer_id))
+    return Answer(await _as_written(call, outcome.wallet.customer_id))
 
 
 async def add_grant(call: Call) -> Answer:

@@ -15,8 +15,7 @@ from app.demo.sandbox import PATH as SANDBOX_PATH
 from app.demo.sandbox import Sandbox
 from app.demo.seed import CUSTOMER, seed
 from app.errors import StartRefused
-from app.store import reads
-from app.store.db import Database
+from app.store.migrate import is_ledger_of_others
 
 DATABASE_URL = "sqlite:///chargly-demo.db"
 
@@ -42,16 +41,16 @@ def with_sandbox(config: Config, port: int) -> Config:
     )
 
 
-async def check_ledger(db: Database) -> None:
-    """Keeps the sandbox's money out of a ledger in earnest.
+def check_ledger(config: Config) -> None:
+    """Keeps the demo, whose page takes no credential, out of a ledger in earnest; before anything is written there.
 
     Raises:
         StartRefused: there are wallets, and none of them is the demo's.
 
     """
-    if await reads.wallet(db, CUSTOMER) is None and await reads.count_wallets(db) > 0:
+    if is_ledger_of_others(config, CUSTOMER):
         raise StartRefused(
-            "DATABASE_URL names a ledger with wallets of its own, where the demo would sell credits for no money: "
+            "DATABASE_URL names a ledger with wallets of its own, and the demo is no place for those: "
             "unset it, or name a new file."
         )
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
+from starlette.responses import RedirectResponse
 from starlette.routing import BaseRoute
 from starlette.routing import Route as StarletteRoute
 
@@ -134,4 +135,5 @@ def demo_routes(services: Services, autoplay: Autoplay, *, sandboxed: bool) -> S
             answers={200: AutoplayState},
         ),
     )
-    return [StarletteRoute("/demo", Page("demo.html")), *endpoints(table, services)]
+    pages = (StarletteRoute("/", RedirectResponse("/demo")), StarletteRoute("/demo", Page("demo.html")))
+    return [*pages, *endpoints(table, services)]

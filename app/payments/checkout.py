@@ -142,10 +142,15 @@ class Checkouts:
             return "ignored"
         if checkout.session_id not in (None, session.id):
             # A second session of one checkout: a request was tried again while Stripe's first answer was on its way.
-            # Nobody was given its page, so it ends unpaid. If it was paid all the same, the buyer gets the credits.
-            if session.payment_status != "paid":
+            # Nobody was given its page, so it ends unpaid. If it was paid all the same, the checkout lands, once.
+            if not _is_paid(session):
                 return "ignored"
-            log.error("checkout %s was paid by session %s, not %s", checkout.id, session.id, checkout.session_id)
+            log.error(
+                "session %s paid checkout %s, whose session is %s: refund it if both are paid",
+                session.id,
+                checkout.id,
+                checkout.session_id,
+            )
         if event.type == "checkout.session.async_payment_failed":
             await checkouts.move(self._db, checkout.id, "failed")
         else:
@@ -155,7 +160,7 @@ class Checkouts:
     async def _settle(self, checkout: Checkout, session: Session) -> None:
         if session.status == "expired":
             await checkouts.move(self._db, checkout.id, "expired")
-        elif session.status == "complete" and session.payment_status in ("paid", "no_payment_required"):
+        elif _is_paid(session):
             await self._land(checkout, session)
         elif session.status == "complete":
             await checkouts.move(self._db, checkout.id, "processing")
@@ -204,6 +209,10 @@ class Checkouts:
         if len(self._asked) > self._config.limits.checkout_rereads_remembered_max:
             self._asked.popitem(last=False)
         return True
+
+
+def _is_paid(session: Session) -> bool:
+    return session.status == "complete" and session.payment_status in ("paid", "no_payment_required")
 
 
 def _as_first_answered(checkout: Checkout) -> Checkout:

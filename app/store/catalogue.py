@@ -1,5 +1,6 @@
 """Prices and packs: versions that never change, and a generation that rises with every change."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -7,11 +8,13 @@ import msgspec
 from sqlalchemy import and_, func, select
 
 from app.config import Limits
-from app.errors import InvalidRequest, NotFound, VersionConflict
+from app.errors import InvalidRequest, NotFound, Unavailable, VersionConflict
 from app.rules.pricing import Catalogue, Price
 from app.store import schema
 from app.store.db import Database, Script
 from app.store.ids import now_ms
+
+log = logging.getLogger("chargly.store")
 
 CATALOGUE_SQL: Final = (
     "SELECT json_object('generation', (SELECT generation FROM instance), 'prices', json((SELECT json_group_array("
@@ -75,8 +78,16 @@ class CatalogueStore:
         row = await self._db.fetch_one(select(schema.instance.c.generation))
         if row is None or row.generation != self.current.generation:
             loaded = await self._db.fetch_one(CATALOGUE_SQL)
-            self.current = decode_catalogue(loaded[0]) if loaded else self.current
+            read = decode_catalogue(loaded[0]) if loaded else self.current
+            if read.generation > self.current.generation:  # the writer may have read a newer one meanwhile
+                self.current = read
         return self.current
+
+    async def _refresh(self) -> None:
+        try:
+            await self.fresh()
+        except Unavailable:  # the change is written; the writer finds it by its generation
+            log.warning("the catalogue could not be read again after a change")
 
     async def prices(self) -> list[PriceVersion]:
         """The prices in force, by event."""
@@ -156,7 +167,7 @@ class CatalogueStore:
             )
 
         made = await self._db.transact(script)
-        await self.fresh()
+        await self._refresh()
         return made, made.version == 1
 
     async def archive_price(self, event: str, *, actor: str | None = None) -> None:
@@ -175,7 +186,7 @@ class CatalogueStore:
             yield _BUMP, ()
 
         await self._db.transact(script)
-        await self.fresh()
+        await self._refresh()
 
     def _latest(self, event: str, expected_version: int | None) -> Script[PriceVersion | None]:
         rows = yield (

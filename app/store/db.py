@@ -11,7 +11,7 @@ import asyncio
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from pathlib import Path
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
@@ -20,7 +20,7 @@ from databases.core import Connection as HeldConnection
 from sqlalchemy.sql import ClauseElement
 
 from app.config import Config, Limits
-from app.errors import Busy, ChargeError, OutcomeUnknown, StartRefused
+from app.errors import Busy, OutcomeUnknown, StartRefused, TransactionFailed, Unavailable
 
 log = logging.getLogger("chargly.store")
 
@@ -31,23 +31,9 @@ Script: TypeAlias = Generator[Statement, list[Any], T]
 """A transaction: yields `(sql, parameters)`, is sent the rows, returns its result."""
 
 _STATEMENTS_CACHED: Final = 512
-_ROWS_REFUSED: Final = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
-
-
-class TransactionFailed(ChargeError):
-    """A transaction did not succeed; if it was at its COMMIT, whether that reached the disk is not known.
-
-    `rows_refused` says that this transaction's own rows were refused, rather than the database failing for everyone.
-    """
-
-    code, status = Busy.code, Busy.status
-    sentence = "The database failed. Try again with the same idempotency key: it takes effect once."
-    retry_after_seconds = Busy.retry_after_seconds
-
-    def __init__(self, cause: str, *, rows_refused: bool) -> None:
-        super().__init__()
-        self.args = (cause,)
-        self.rows_refused = rows_refused
+_ROWS_REFUSED: Final = (sqlite3.IntegrityError, sqlite3.DataError)
+_PASSING: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_INTERRUPT)
+"""Errors that say nothing against a connection."""
 
 
 def sqlite_path(database_url: str) -> Path:
@@ -79,6 +65,9 @@ class Database:
         self._reader_count = limits.read_connections
         self._writer: HeldConnection | None = None
         self._opening = asyncio.Lock()
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+        self._waiting_max = limits.transactions_waiting_max
         self._under_way: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
@@ -93,41 +82,95 @@ class Database:
         while self._under_way:
             ended, hanging = await asyncio.wait(self._under_way, timeout=self._wait_seconds)
             if hanging and not ended:
-                log.error("the database did not answer for %s seconds, and is left open", self._wait_seconds)
-                return
+                log.error(
+                    "the database did not answer for %s seconds; its thread ends when it does", self._wait_seconds
+                )
+                break
         held, self._writer = self._writer, None
+        all_ended = not self._under_way
         if held is not None:
-            await held.__aexit__()
+            # The thread of one that hangs is told to end when it comes back: the process waits for no other.
+            await (held.__aexit__() if all_ended else _told_to_stop(held))
         while not self._readers.empty():
             await self._readers.get_nowait().__aexit__()
-        await self._pool.disconnect()
+        if all_ended:
+            await self._pool.disconnect()
 
     async def fetch_all(self, query: ClauseElement | str, values: dict[str, Any] | None = None) -> list[Any]:
         """All rows of a query, each with its columns as attributes.
 
         Raises:
-            Busy: no connection came free in time, or the database did not answer.
+            Unavailable: no connection came free in time, or the database failed or did not answer.
 
         """
         try:
             async with asyncio.timeout(self._wait_seconds):
                 reader = await self._readers.get()
-                try:
-                    return list(await reader.fetch_all(query, values))
-                except asyncio.CancelledError:  # nobody waits for the rows: the connection's thread need not either
-                    await _interrupt(reader)
-                    raise
-                finally:
-                    self._readers.put_nowait(reader)
-        except (TimeoutError, sqlite3.OperationalError) as error:
-            raise Busy from error
+        except TimeoutError as error:
+            raise Unavailable from error
+        # A task of its own: a read whose caller has left keeps its connection until its thread has let go of it.
+        task = self._start(self._read(reader, query, values))
+        try:
+            done, _ = await asyncio.wait((task,), timeout=self._wait_seconds)
+        except asyncio.CancelledError:
+            await _raw(reader).interrupt()
+            raise
+        if not done:
+            await _raw(reader).interrupt()
+            raise Unavailable
+        return task.result()
+
+    async def _read(
+        self, reader: HeldConnection, query: ClauseElement | str, values: dict[str, Any] | None
+    ) -> list[Any]:
+        try:
+            return list(await reader.fetch_all(query, values))
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in _PASSING:
+                log.exception("a read failed")
+                reader = await self._replacement(reader)
+            raise Unavailable from error
+        finally:
+            self._readers.put_nowait(reader)
+
+    async def _replacement(self, broken: HeldConnection) -> HeldConnection:
+        try:
+            fresh = await self._hold()
+        except (sqlite3.Error, OSError) as error:
+            log.warning("a new connection could not be opened: %s", error)
+            return broken
+        await _let_go(broken)
+        return fresh
 
     async def fetch_one(self, query: ClauseElement | str, values: dict[str, Any] | None = None) -> Any | None:
         """The first row of a query, or None. Fails as `fetch_all` does."""
         rows = await self.fetch_all(query, values)
         return rows[0] if rows else None
 
-    async def transact(
+    async def transact(self, script: Callable[[], Script[T]]) -> T:
+        """Runs a script as one transaction when its turn comes: of these one at a time, so that metering goes on.
+
+        Raises:
+            Busy: too many wait, or the turn did not come in time.
+            As `hand_over` does.
+
+        """
+        if self._waiting >= self._waiting_max:
+            raise Busy
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                await self._turn.acquire()
+        except TimeoutError as error:
+            raise Busy from error
+        finally:
+            self._waiting -= 1
+        try:
+            return await self.hand_over(script)
+        finally:
+            self._turn.release()
+
+    async def hand_over(
         self, script: Callable[[], Script[T]], on_commit: Callable[[T], None] = lambda _result: None
     ) -> T:
         """Runs a script as one transaction, whole or not at all. A caller that leaves does not disturb it.
@@ -147,27 +190,32 @@ class Database:
 
         """
         attempt = _Attempt(script)
-        task = asyncio.create_task(self._run(attempt, on_commit))
-        self._under_way.add(task)
-        task.add_done_callback(self._ended)
+        task = self._start(self._run(attempt, on_commit))
         done, _ = await asyncio.wait((task,), timeout=self._wait_seconds)
         if done:
             return task.result()
         attempt.give_up()
         if attempt.committing:
             raise OutcomeUnknown
-        if attempt.begun and self._writer is not None:
-            await _interrupt(self._writer)
+        if attempt.begun and attempt.held is not None:
+            await _raw(attempt.held).interrupt()
         raise Busy
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._under_way.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            log.debug("a transaction failed: %r", task.exception())
+            log.debug("what may have had no caller left failed: %r", task.exception())
 
     async def _run(self, attempt: "_Attempt[T]", on_commit: Callable[[T], None]) -> T:
         held = self._writer or await self._reopened()
-        raw: Any = held.raw_connection
+        attempt.held = held
+        raw = _raw(held)
         try:
             result: T = await raw._execute(run_transaction, raw._conn, attempt)
         except _WriteLockTaken as error:
@@ -175,7 +223,10 @@ class Database:
         except sqlite3.Error as error:
             self._discard(held)
             raise TransactionFailed(str(error), rows_refused=isinstance(error, _ROWS_REFUSED)) from error
-        on_commit(result)
+        try:
+            on_commit(result)
+        except Exception:  # it is committed, whoever could not be told
+            log.exception("a commit could not be told")
         return result
 
     async def _reopened(self) -> HeldConnection:
@@ -191,9 +242,7 @@ class Database:
         """Lets the next transaction open a connection of its own: what this one still holds is not to be trusted."""
         if self._writer is broken:
             self._writer = None
-            task = asyncio.create_task(_let_go(broken))
-            self._under_way.add(task)
-            task.add_done_callback(self._ended)
+            self._start(_let_go(broken))
 
     async def _hold(self) -> HeldConnection:
         # `databases` keeps one connection for each task: a task of its own gives a connection of its own.
@@ -203,6 +252,10 @@ class Database:
         return await self._pool.connection().__aenter__()
 
 
+async def _told_to_stop(hanging: HeldConnection) -> None:
+    _raw(hanging).stop()
+
+
 async def _let_go(broken: HeldConnection) -> None:
     try:
         await broken.__aexit__()
@@ -210,9 +263,9 @@ async def _let_go(broken: HeldConnection) -> None:
         log.warning("a broken connection could not be closed: %s", error)
 
 
-async def _interrupt(held: HeldConnection) -> None:
-    raw: Any = held.raw_connection
-    await raw.interrupt()
+def _raw(held: HeldConnection) -> Any:
+    """Aiosqlite's connection: its thread, and `interrupt`."""
+    return held.raw_connection
 
 
 class _Attempt(Generic[T]):
@@ -222,6 +275,7 @@ class _Attempt(Generic[T]):
         self._script = script
         self._lock = threading.Lock()
         self._given_up = False
+        self.held: HeldConnection | None = None
         self.begun = False
         self.committing = False
 

@@ -1,5 +1,6 @@
 """Brings a database to this version's schema, and refuses one that is not ours."""
 
+import contextlib
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,20 @@ def migrate(config: Config) -> str:
         raise StartRefused(_sentence(path, error)) from error
     finally:
         engine.dispose()
+
+
+def is_ledger_of_others(config: Config, customer_id: str) -> bool:
+    """Whether the file has wallets, and this customer's is none of them. Reads only, whatever schema it has."""
+    path = sqlite_path(config.database_url)
+    if not path.is_file():
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            query = "SELECT count(*), count(*) FILTER (WHERE customer_id = ?) FROM wallets"
+            wallets, own = connection.execute(query, (customer_id,)).fetchone()
+    except sqlite3.Error:  # no ledger of ours; `migrate` says what it is
+        return False
+    return bool(wallets and not own)
 
 
 def head() -> str:

@@ -9,11 +9,11 @@ from functools import partial
 from typing import TypeAlias
 
 from app.config import Config
-from app.errors import Busy, ChargeError, Internal, OutcomeUnknown, ShuttingDown
+from app.errors import Busy, ChargeError, Internal, OutcomeUnknown, ShuttingDown, TransactionFailed
 from app.rules.ledger import Operation
 from app.store.batch import Change, Committed, Outcome, write_batch
 from app.store.catalogue import CatalogueStore
-from app.store.db import Database, Script, TransactionFailed
+from app.store.db import Database, Script
 
 log = logging.getLogger("chargly.store")
 
@@ -23,8 +23,8 @@ _Waiting: TypeAlias = tuple[Operation, asyncio.Future[Outcome]]
 class Writer:
     """Group commit: while one batch is on its way to the disk, the next one gathers.
 
-    Two transactions are handed to the database at once. The second takes what waits only when it begins, so the disk
-    goes on at once when the first has ended, however long a busy event loop takes to hear of that.
+    `write_batches_at_once` transactions are handed to the database. One takes what waits only when it begins, so the
+    disk goes on when the one before has ended, however long a busy event loop takes to hear of that.
 
     Args:
         db: where it writes.
@@ -44,6 +44,7 @@ class Writer:
         self._on_commit = on_commit
         self._waiting: deque[_Waiting] = deque()
         self._not_begun = False
+        self._flights: deque[_Flight] = deque()
         self._writing: set[asyncio.Task[None]] = set()
         self._recovery: asyncio.Task[None] | None = None
         self._closing = False
@@ -67,13 +68,14 @@ class Writer:
             await asyncio.wait(self._writing)
         if self._recovery is not None:
             self._recovery.cancel()
+            await asyncio.wait((self._recovery,))
 
     async def submit(self, operation: Operation) -> Outcome:
         """Applies one operation, durably. A caller that leaves does not disturb it.
 
         Raises:
-            Busy: the queue is full, or the database did not take it, or did not say so in time (`OutcomeUnknown`);
-                sent again with its key it takes effect once.
+            Busy: the queue is full, or the database did not take it in time; nothing was written.
+            OutcomeUnknown, TransactionFailed: it may have been written; sent again with its key it takes effect once.
             ShuttingDown: the server is stopping.
             ChargeError: the ledger refused it, and nothing was written.
 
@@ -102,6 +104,9 @@ class Writer:
     async def _write(self) -> None:
         batch: list[_Waiting] = []
         begun = False
+        loop = asyncio.get_running_loop()
+        flight = _Flight()
+        self._flights.append(flight)
 
         def take() -> Script[Committed]:  # called in the database's thread
             nonlocal begun
@@ -110,57 +115,55 @@ class Writer:
             with contextlib.suppress(IndexError):
                 while len(batch) < self._limits.write_batch_max:
                     batch.append(self._waiting.popleft())
+            if self._waiting:
+                loop.call_soon_threadsafe(self._hand_over)
             return self._script([operation for operation, _ in batch], retried=False)
 
+        outcomes: Sequence[Outcome | ChargeError] = ()
         try:
-            outcomes: Sequence[Outcome | ChargeError] = (await self._db.transact(take, self._announce)).outcomes
+            outcomes = (await self._db.hand_over(take, partial(self._committed, flight))).outcomes
             self.failing = False
-        except Busy as error:
-            log.warning("a batch of %d was not written: %s", len(batch), error)
+        except (Busy, OutcomeUnknown) as error:
+            log.warning("a batch of %d: %r", len(batch), error)
             outcomes = [error] * len(batch)
-            self._note_failure()
-            if not begun:  # what waits would have been in it, and has waited as long
-                self._not_begun = False
-                self._refuse_waiting(error)
+            self._note_failure(refuse=None if begun else error)  # what waits would wait as long for nothing
         except Exception as error:  # noqa: BLE001 - whatever it was, each operation gets its own second try
             log.warning("a batch of %d failed and is replayed one by one: %r", len(batch), error)
+            if not begun:  # after the first such failure a new connection is tried, after the second none
+                self._note_failure(refuse=Busy() if self.failing else None)
+            outcomes = await self._replay([operation for operation, _ in batch], flight)
+        finally:
             if not begun:
                 self._not_begun = False
-                if self.failing:  # the second in a row; after the first, a new connection is tried
-                    self._refuse_waiting(Busy())
-                self._note_failure()
-            outcomes = await self._replay([operation for operation, _ in batch])
-        for (_, answer), outcome in zip(batch, outcomes, strict=True):
-            _give(answer, outcome)
+            self._settle(flight)
+            for (_, answer), outcome in zip(batch, outcomes, strict=False):
+                _give(answer, outcome)
+            for _, answer in batch[len(outcomes) :]:
+                _give(answer, Internal())
 
-    def _refuse_waiting(self, error: ChargeError) -> None:
-        while self._waiting:
-            _give(self._waiting.popleft()[1], error)
-
-    async def _replay(self, operations: Sequence[Operation]) -> Sequence[Outcome | ChargeError]:
+    async def _replay(self, operations: Sequence[Operation], flight: "_Flight") -> Sequence[Outcome | ChargeError]:
         """One by one, each looked up first: one that cannot be written hurts only itself.
 
         A database that fails as such (locked, full, broken) fails for all: the rest is not tried.
         """
         outcomes: list[Outcome | ChargeError] = []
-        written: list[Committed] = []
         failure: ChargeError | None = None
         for operation in operations:
+            if failure is not None:
+                outcomes.append(failure)
+                continue
             try:
-                if failure is not None:
-                    raise failure
                 script = partial(self._script, [operation], retried=True)
-                outcomes += (await self._db.transact(script, written.append)).outcomes
+                outcomes += (await self._db.hand_over(script, partial(self._committed, flight))).outcomes
             except ChargeError as error:
                 # The first attempt may have reached the disk, so not even `Busy` may say that nothing was written.
                 refusal = error if isinstance(error, TransactionFailed) else OutcomeUnknown()
                 failure = None if isinstance(refusal, TransactionFailed) and refusal.rows_refused else refusal
-                log.warning("operation %s was not written: %r", operation.id, error)
+                log.warning("operation %s: %r", operation.id, error)
                 outcomes.append(refusal)
             except Exception:
-                log.exception("operation %s was not written", operation.id)
+                log.exception("operation %s failed", operation.id)
                 outcomes.append(Internal())
-        self._announce(*written)
         if failure is not None:
             self._note_failure()
         elif operations:
@@ -170,21 +173,40 @@ class Writer:
     def _script(self, operations: Sequence[Operation], *, retried: bool) -> Script[Committed]:
         return write_batch(operations, self._catalogue.current, self._welcome_credits, retried=retried)
 
-    def _announce(self, *commits: Committed) -> None:
-        """Tells of commits as of one: a wallet's entries together, with its last state."""
+    def _committed(self, flight: "_Flight", committed: Committed) -> None:
+        if flight.settled:  # its callers had to be told that the outcome is unknown
+            self._announce([committed])
+        else:
+            flight.commits.append(committed)
+
+    def _settle(self, flight: "_Flight") -> None:
+        """Tells what is settled, in the order of the batches: one that is replayed holds back those behind it."""
+        flight.settled = True
+        commits: list[Committed] = []
+        while self._flights and self._flights[0].settled:
+            commits += self._flights.popleft().commits
+        try:
+            self._announce(commits)
+        except Exception:  # committed it is, whoever could not be told
+            log.exception("a commit could not be told")
+
+    def _announce(self, commits: Sequence[Committed]) -> None:
+        """Tells of commits as of one: a wallet's entries together, by version, with its last state."""
         changes: dict[str, Change] = {}
         for committed in commits:
             if committed.catalogue.generation > self._catalogue.current.generation:
                 self._catalogue.current = committed.catalogue
             for change in committed.changes:
-                before = changes.get(change.wallet.customer_id)
-                entries = (*before.entries, *change.entries) if before else change.entries
-                changes[change.wallet.customer_id] = Change(change.wallet, entries)
+                customer_id = change.wallet.customer_id
+                before = changes.get(customer_id)
+                changes[customer_id] = _joined(before, change) if before else change
         if changes:
             self._on_commit(list(changes.values()), self._catalogue.current.generation)
 
-    def _note_failure(self) -> None:
+    def _note_failure(self, *, refuse: ChargeError | None = None) -> None:
         self.failing = True
+        while refuse is not None and self._waiting:
+            _give(self._waiting.popleft()[1], refuse)
         if self._recovery is None or self._recovery.done():
             self._recovery = asyncio.create_task(self._recover(), name="write-recovery")
 
@@ -192,9 +214,27 @@ class Writer:
         """Writes something that changes nothing until it succeeds: a server without traffic gets well too."""
         while self.failing:
             await asyncio.sleep(self._limits.write_recovery_seconds)
-            with contextlib.suppress(ChargeError):
+            try:
                 await self._db.transact(_touch)
                 self.failing = False
+            except ChargeError as error:
+                log.warning("the database still does not write: %r", error)
+            except Exception:
+                log.exception("the database still does not write")
+
+
+class _Flight:
+    """A batch on its way: what it has committed so far, which is told once it is settled."""
+
+    def __init__(self) -> None:
+        self.commits: list[Committed] = []
+        self.settled = False
+
+
+def _joined(before: Change, after: Change) -> Change:
+    by_version = {entry.version: entry for entry in (*before.entries, *after.entries)}
+    wallet = max(before.wallet, after.wallet, key=lambda wallet: wallet.version)
+    return Change(wallet, tuple(by_version[version] for version in sorted(by_version)))
 
 
 def _give(answer: asyncio.Future[Outcome], outcome: Outcome | ChargeError) -> None:

@@ -1,8 +1,13 @@
 """How answers leave: one write for what a turn of the loop has to say."""
 
 import asyncio
+import socket
 
-from app.api.connection import JoinedWrites
+import uvicorn
+from starlette.types import Message, Receive, Scope, Send
+
+from app.api.connection import Connection, JoinedWrites
+from app.api.http import Refusals, RequestIds
 
 
 class Wire(asyncio.Transport):
@@ -44,3 +49,50 @@ async def test_a_connection_closes_after_what_it_had_to_say_and_says_nothing_aft
     joined.write(b"too late")
     await asyncio.sleep(0)
     assert wire.told == [b"last words", "close"]
+
+
+async def test_a_client_that_leaves_is_told_to_the_request_that_runs_though_another_was_sent_behind_it() -> None:
+    running, told = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        running.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        told.set()
+
+    config = uvicorn.Config(app, http=Connection, lifespan="off", log_level="warning")
+    server = uvicorn.Server(config)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        _, writer = await asyncio.open_connection(*listening.getsockname())
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+        async with asyncio.timeout(10):
+            await running.wait()
+            writer.transport.abort()
+            await told.wait()
+            server.should_exit = True
+            await serving
+
+
+async def test_a_request_that_the_stopping_server_gives_up_is_told_that_its_outcome_is_unknown() -> None:
+    sent: list[Message] = []
+
+    async def hanging(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        await asyncio.Event().wait()
+
+    async def keep(message: Message) -> None:
+        sent.append(message)
+
+    async def nothing() -> Message:
+        raise AssertionError
+
+    app = RequestIds(Refusals(hanging, 1000))
+    call = asyncio.create_task(app({"type": "http", "method": "POST", "path": "/", "headers": []}, nothing, keep))
+    await asyncio.sleep(0)
+    call.cancel()
+    await call
+    assert sent[0]["status"] == 503
+    assert b"may still have been written" in sent[1]["body"]

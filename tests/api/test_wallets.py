@@ -253,7 +253,8 @@ async def test_a_wallet_and_its_grants_are_read_as_of_one_commit(server: ServerP
 
         async def meter() -> None:
             for _ in range(60):
-                await client.post("/v1/events", json={"customer_id": customer, "event": "chat.reply"})
+                answer = await client.post("/v1/events", json={"customer_id": customer, "event": "chat.reply"})
+                assert answer.status_code == 201
 
         async def read() -> None:
             for _ in range(60):

@@ -250,7 +250,7 @@ async def test_an_origin_that_is_not_allowed_sees_no_balance(
 ) -> None:
     with server.client() as api:
         grant(api, customer_id, 100)
-    page = await open_page("about:blank")
+    page = await open_page("about:blank", expected="CHARGLY_ALLOWED_ORIGINS")
 
     def refused(message: ConsoleMessage) -> bool:
         return message.text.startswith("chargly-error")

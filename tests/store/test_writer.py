@@ -20,13 +20,16 @@ from app.errors import (
     Internal,
     OutcomeUnknown,
     ShuttingDown,
+    TransactionFailed,
+    Unavailable,
 )
-from app.rules.ledger import AddGrant, Event, Operation, TopUp
+from app.live.hub import Hub
+from app.rules.ledger import AddGrant, Event, Operation, TopUp, Wallet
 from app.store import db as store_db
 from app.store import reads
 from app.store.batch import Change, Outcome
 from app.store.catalogue import CatalogueStore
-from app.store.db import Database, Script, TransactionFailed
+from app.store.db import Database, Script
 from app.store.ids import new_id
 from app.store.migrate import migrate
 from app.store.writer import Writer
@@ -219,8 +222,9 @@ async def test_a_commit_that_fails_is_tried_again_on_a_new_connection(
     assert not ledger.writer.failing
 
 
-def fail_once(monkeypatch: pytest.MonkeyPatch, *, after_commit: bool) -> None:
-    run, failed = store_db.run_transaction, []
+def fail_once(monkeypatch: pytest.MonkeyPatch, *, after_commit: bool) -> threading.Event:
+    """Makes the next transaction fail; the event says that it is under way, and it waits a moment for what follows."""
+    run, failed, begun = store_db.run_transaction, [], threading.Event()
 
     def failing(connection: sqlite3.Connection, attempt: Any) -> Any:
         if failed:
@@ -228,11 +232,13 @@ def fail_once(monkeypatch: pytest.MonkeyPatch, *, after_commit: bool) -> None:
         failed.append(1)
         if after_commit:
             run(connection, attempt)
+            begun.set()
         else:
             connection.execute("BEGIN IMMEDIATE")  # left open, as a COMMIT that failed leaves it
         raise sqlite3.OperationalError("disk I/O error")
 
     monkeypatch.setattr(store_db, "run_transaction", failing)
+    return begun
 
 
 class Slow:
@@ -323,6 +329,118 @@ async def test_a_server_without_traffic_finds_out_that_its_database_is_well_agai
             await asyncio.sleep(0.01)
 
 
+async def test_a_batch_behind_an_unanswered_commit_is_told_after_it(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first batch reaches the disk and its answer is an error; the second commits before the first is replayed."""
+    hub = Hub(config.limits)
+    seen: list[int] = []
+
+    def show(changes: list[Change], generation: int) -> None:
+        hub.publish(changes, generation)
+        if (push := subscription.take()) is not None:
+            seen.extend(entry.version for entry in push.message.entries)
+            assert not push.message.gap
+
+    async with open_ledger(config) as ledger:
+        await ledger.give("u", 100)
+        subscription = hub.subscribe("u", lambda: None)
+        assert subscription is not None
+        subscription.begin(hub.message(Wallet(customer_id="u", balance=100, version=1), [], at=0))
+        ledger.writer._on_commit = show
+        begun = fail_once(monkeypatch, after_commit=True)
+        first = asyncio.create_task(ledger.meter("u"))
+        await asyncio.to_thread(begun.wait, 10)  # its transaction is under way, so the next is a batch of its own
+        second = asyncio.create_task(ledger.meter("u"))
+        await asyncio.gather(first, second)
+        assert await ledger.balance("u") == 84
+    assert seen == [2, 3]
+
+
+async def test_a_replay_whose_commit_is_answered_late_is_told_then(
+    impatient: Ledger, monkeypatch: pytest.MonkeyPatch, slow: Callable[[str], tuple[threading.Event, threading.Event]]
+) -> None:
+    await impatient.give("u", 100)
+    impatient.told.clear()
+    reached, go = slow("COMMIT")
+    fail_once(monkeypatch, after_commit=False)
+    with pytest.raises(OutcomeUnknown):
+        await impatient.meter("u")
+    assert reached.is_set()
+    assert impatient.told == []
+    go.set()
+    await impatient.writer.close()
+    await impatient.db.close()
+    assert [entry.version for change in impatient.told for entry in change.entries] == [2]
+
+
+async def test_a_listener_that_fails_costs_no_caller_its_answer(ledger: Ledger) -> None:
+    def broken(_changes: list[Change], _generation: int) -> None:
+        raise RuntimeError("a fault of the listener")
+
+    ledger.writer._on_commit = broken
+    await ledger.give("u", 100)
+    async with asyncio.timeout(10):
+        assert (await ledger.meter("u")).entry is not None
+    assert await ledger.balance("u") == 92
+
+
+async def test_a_read_that_takes_too_long_is_ended_and_its_connection_serves_the_next(impatient: Ledger) -> None:
+    endless = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000000) SELECT max(i) FROM n"
+    )
+    async with asyncio.timeout(10):
+        for _ in range(2 * LIMITS.read_connections):
+            with pytest.raises(Unavailable):
+                await impatient.db.fetch_all(endless)
+        assert await impatient.balance("u") == 0
+
+
+async def test_a_read_that_is_wrong_is_an_error_and_not_a_busy_database(ledger: Ledger) -> None:
+    with pytest.raises(Unavailable):
+        await ledger.db.fetch_all("SELECT no_such_column FROM wallets")
+    assert await ledger.balance("u") == 0
+
+
+async def test_what_waits_beside_metering_has_a_limit(
+    ledger: Ledger, slow: Callable[[str], tuple[threading.Event, threading.Event]]
+) -> None:
+    def touch() -> Script[None]:
+        yield "UPDATE instance SET generation = generation", ()
+
+    _, go = slow("COMMIT")
+    most = LIMITS.transactions_waiting_max
+    calls = [asyncio.create_task(ledger.db.transact(touch)) for _ in range(most + 11)]
+    metered = asyncio.create_task(ledger.give("u", 5))  # behind the one that is under way, before all that wait
+    await asyncio.sleep(0)
+    go.set()
+    await metered
+    assert sum(not call.done() for call in calls) > most // 2
+    results = await settled(*calls)
+    assert sum(isinstance(result, Busy) for result in results) == 10
+
+
+async def test_a_database_that_hangs_is_closed_without_it_and_its_thread_ends_when_it_comes_back(
+    config: Config, slow: Callable[[str], tuple[threading.Event, threading.Event]]
+) -> None:
+    threads = set(threading.enumerate())
+    db = Database(replace(config, limits=replace(config.limits, write_wait_seconds_max=0.2)))
+    await db.open()
+    mine = set(threading.enumerate()) - threads
+    _, go = slow("COMMIT")
+
+    def touch() -> Script[None]:
+        yield "UPDATE instance SET generation = generation", ()
+
+    with pytest.raises(OutcomeUnknown):
+        await db.transact(touch)
+    await db.close()
+    go.set()
+    for thread in mine:
+        await asyncio.to_thread(thread.join, 10)
+    assert not any(thread.is_alive() for thread in mine)
+
+
 async def test_what_an_unanswered_commit_wrote_is_told_whole(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """A replay finds several entries of one wallet: listeners get all of them with its last state, in one change."""
     await ledger.give("u", 1000)
@@ -334,23 +452,26 @@ async def test_what_an_unanswered_commit_wrote_is_told_whole(ledger: Ledger, mon
     assert first.wallet.version == first.entries[-1].version
 
 
-async def test_a_full_disk_answers_busy_and_says_so_until_there_is_room(ledger: Ledger) -> None:
+async def test_a_full_disk_answers_busy_and_says_so_until_there_is_room(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await ledger.give("u", 10**6)
 
-    def fill() -> Script[None]:
-        [[pages]] = yield "PRAGMA page_count", ()
-        yield f"PRAGMA max_page_count = {pages}", ()
+    def pages() -> Script[int]:
+        [[count]] = yield "PRAGMA page_count", ()
+        yield f"PRAGMA max_page_count = {count}", ()
+        return int(count)
 
-    await ledger.db.transact(fill)
-    big = {"pad": "p" * 4000}
-    results = await settled(*[ledger.meter("u", metadata=big) for _ in range(50)])
-    refused = sum(isinstance(result, Busy) for result in results)
-    written = sum(isinstance(result, Outcome) for result in results)
-    assert refused + written == 50
-    # A failure replaces the connection, and with it the limit: the next event is written.
-    assert (await ledger.meter("u")).entry is not None
+    full = await ledger.db.transact(pages)
+    pragmas = store_db.sqlite_pragmas
+    with monkeypatch.context() as disk:  # the connections that replace the first have no more room
+        disk.setattr(store_db, "sqlite_pragmas", lambda limits: (*pragmas(limits), f"PRAGMA max_page_count = {full}"))
+        results = await settled(*[ledger.meter("u", metadata={"pad": "p" * 4000}) for _ in range(50)])
+        assert [type(result) for result in results] == [TransactionFailed] * 50
+        assert ledger.writer.failing
+    assert (await ledger.meter("u", metadata={"pad": "p" * 4000})).entry is not None
     assert not ledger.writer.failing
-    assert await ledger.balance("u") == 10**6 - 8 * (written + 1)
+    assert await ledger.balance("u") == 10**6 - 8
 
 
 async def test_another_process_that_writes_for_too_long_is_answered_busy(ledger: Ledger, config: Config) -> None:
