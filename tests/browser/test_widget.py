@@ -264,7 +264,9 @@ async def test_an_origin_that_is_not_allowed_sees_no_balance(
 
 
 async def test_a_token_that_is_none_is_an_error(open_page: OpenPage, site: Site, host_server: ServerProcess) -> None:
-    page = await open_page(site.page(host_server, '<chargly-balance token="nonsense"></chargly-balance>'))
+    page = await open_page(
+        site.page(host_server, '<chargly-balance token="nonsense"></chargly-balance>'), expected="invalid_token"
+    )
     await expect(status(page)).to_have_text("Unavailable")
     await expect(balance(page)).to_have_text("–")
 
