@@ -4,7 +4,7 @@
     ├── InvalidJSON · InvalidRequest                                        400
     ├── MissingKey · InvalidKey · InvalidToken · TokenExpired               401
     ├── InsufficientCredits                                                 402
-    ├── ForbiddenScope                                                      403
+    ├── ForbiddenScope · WalletFrozen                                       403
     ├── NotFound · UnknownEvent                                             404
     ├── MethodNotAllowed                                                    405
     ├── IdempotencyConflict · VersionConflict                               409
@@ -108,6 +108,13 @@ class ForbiddenScope(ChargeError):
 
     code, status = "forbidden_scope", 403
     sentence = "This credential may not do that."
+
+
+class WalletFrozen(ChargeError):
+    """The operator has frozen the wallet: nothing is spent from it, and money still comes in."""
+
+    code, status = "wallet_frozen", 403
+    sentence = "This wallet is frozen; nothing can be spent from it."
 
 
 class NotFound(ChargeError):

@@ -14,6 +14,7 @@ from app.errors import (
     InsufficientCredits,
     NotFound,
     UnknownEvent,
+    WalletFrozen,
 )
 from app.rules.ledger import Entry, Event
 from app.rules.times import rfc3339
@@ -150,12 +151,16 @@ async def quote(call: Call) -> Answer:
     wallet = await reads.wallet(call.services.db, customer_id)
     welcome = call.services.config.welcome_credits
     balance, available = (wallet.balance, wallet.available) if wallet else (welcome, welcome)
-    allowed = price.credits <= available
+    refusal = None
+    if wallet is not None and wallet.frozen:
+        refusal = WalletFrozen.code
+    elif price.credits > available:
+        refusal = InsufficientCredits.code
     return Answer(
         QuoteAnswer(
             credits=price.credits,
-            allowed=allowed,
-            reason=None if allowed else InsufficientCredits.code,
+            allowed=refusal is None,
+            reason=refusal,
             balance=balance,
             available=available,
             covers=max(available, 0) // price.credits if price.credits else None,
@@ -172,7 +177,7 @@ ROUTES = (
         summary="Deduct an event",
         request=EventRequest,
         answers={201: EventAnswer},
-        errors=(InsufficientCredits, UnknownEvent, IdempotencyConflict),
+        errors=(InsufficientCredits, WalletFrozen, UnknownEvent, IdempotencyConflict),
     ),
     Route(
         method="GET",

@@ -25,6 +25,8 @@ Priority = Annotated[int, msgspec.Meta(ge=0, le=255)]
 """Grants of a lower number are spent first."""
 Threshold = Annotated[int, msgspec.Meta(ge=1, le=BALANCE_MAX)]
 """The balance below which a wallet is low."""
+OverdraftLimit = Annotated[int, msgspec.Meta(ge=0, le=CREDITS_MAX)]
+"""How many credits a balance may lie below zero."""
 TokenSeconds = Annotated[int, msgspec.Meta(ge=1, le=LIMITS.token_seconds_max)]
 Currency = Annotated[str, msgspec.Meta(pattern=r"^[a-z]{3}\Z")]
 MinorUnits = Annotated[int, msgspec.Meta(ge=1, le=99_999_999)]

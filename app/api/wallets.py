@@ -4,7 +4,17 @@ import msgspec
 
 from app.api import fields
 from app.api.auth import TOKEN_SCOPES, Access, TokenScope
-from app.api.fields import Credits, Name, Priority, Reason, SignedCredits, Strict, Threshold, TokenSeconds
+from app.api.fields import (
+    Credits,
+    Name,
+    OverdraftLimit,
+    Priority,
+    Reason,
+    SignedCredits,
+    Strict,
+    Threshold,
+    TokenSeconds,
+)
 from app.api.http import REPLAYED, Answer, Call, Route
 from app.config import LIMITS
 from app.errors import (
@@ -87,10 +97,12 @@ class OpenRequest(Strict, frozen=True, kw_only=True):
 
 
 class SettingsRequest(Strict, frozen=True, kw_only=True):
-    """Settings to change; those not named stay, null takes one away."""
+    """Settings to change; those not named stay, null takes one away where there may be none."""
 
     name: Name | None | msgspec.UnsetType = msgspec.UNSET
     low_balance_threshold: Threshold | None | msgspec.UnsetType = msgspec.UNSET
+    overdraft_limit: OverdraftLimit | msgspec.UnsetType = msgspec.UNSET
+    frozen: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class GrantRequest(Strict, frozen=True, kw_only=True):

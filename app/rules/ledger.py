@@ -7,7 +7,7 @@ The promises that hold after every call:
 
 - each entry's version is the one before plus 1, and it stores the balance, held and available credits after it;
 - `balance` = the sum of what remains in the grants − the debt (the part of a balance below zero);
-- no event and no adjustment takes `available` below zero;
+- no event and no adjustment takes `available` below zero (an overdraft that is lowered may leave it there);
 - a refusal is an exception, and nothing has happened.
 """
 
@@ -18,7 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from app.config import BALANCE_MAX
-from app.errors import IdempotencyConflict, InsufficientCredits, InvalidRequest, NotFound
+from app.errors import IdempotencyConflict, InsufficientCredits, InvalidRequest, NotFound, WalletFrozen
 from app.rules.pricing import Catalogue, Quote
 
 Category = Literal["paid", "promotional"]
@@ -172,7 +172,7 @@ class ChangeSettings(Operation, frozen=True, kw_only=True):
     changes: Mapping[str, Any]
 
 
-SETTINGS: Final = ("name", "low_balance_threshold")
+SETTINGS: Final = ("name", "low_balance_threshold", "overdraft_limit", "frozen")
 
 
 class State(msgspec.Struct, frozen=True):
@@ -202,7 +202,7 @@ def apply(state: State, operation: Operation, catalogue: Catalogue, now: int, we
         welcome_credits: what a wallet is given when it is made, by an entry of its own.
 
     Raises:
-        InsufficientCredits, UnknownEvent, InvalidRequest, NotFound: nothing happened.
+        InsufficientCredits, WalletFrozen, UnknownEvent, InvalidRequest, NotFound: nothing happened.
 
     """
     change = _Change(state, operation, max(now, state.wallet.last_entry_at))
@@ -251,6 +251,8 @@ def burn_down_order(grant: Grant) -> tuple[int, int, bool, int]:
 
 
 def _event(change: "_Change", op: Event, catalogue: Catalogue) -> None:
+    if change.wallet.frozen:
+        raise WalletFrozen(customer_id=op.customer_id)
     if op.credits is None:
         quote = catalogue.quote(op.event, op.model, op.quantity)
     else:

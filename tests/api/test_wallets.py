@@ -262,3 +262,42 @@ async def test_a_wallet_and_its_grants_are_read_as_of_one_commit(server: ServerP
                 assert sum(one["remaining"] for one in wallet["grants"]) == wallet["balance"]
 
         await asyncio.gather(*[meter() for _ in range(4)], *[read() for _ in range(4)])
+
+
+def test_an_overdraft_is_spent_and_its_debt_is_paid_first(api: httpx.Client, customer: str) -> None:
+    changed = api.patch(f"/v1/wallets/{customer}", json={"overdraft_limit": 50}).json()
+    assert (changed["balance"], changed["available"], changed["overdraft_limit"]) == (100, 150, 50)
+    spent = api.post("/v1/events", json={"customer_id": customer, "event": "x.y", "credits": 130}).json()
+    assert (spent["balance"], spent["available"]) == (-30, 20)
+    refusal = api.post("/v1/events", json={"customer_id": customer, "event": "x.y", "credits": 21})
+    assert error_of(refusal, 402, "insufficient_credits")["available"] == 20
+    grant(api, customer, 40)
+    assert (balance(api, customer), remaining(api, customer)) == (10, [("promotional", 10)])
+    kinds = [entry["kind"] for entry in whole_ledger(api, customer, kind="settings")]
+    assert kinds == ["settings"]
+
+
+def test_a_frozen_wallet_spends_nothing_says_so_in_a_quote_and_takes_money(api: httpx.Client, customer: str) -> None:
+    assert api.patch(f"/v1/wallets/{customer}", json={"frozen": True}).json()["frozen"] is True
+    refusal = charge(api, customer)
+    assert error_of(refusal, 403, "wallet_frozen")["customer_id"] == customer
+    quote = api.post("/v1/quote", json={"customer_id": customer, "event": "chat.reply"}).json()
+    assert (quote["allowed"], quote["reason"], quote["covers"]) == (False, "wallet_frozen", 12)
+    grant(api, customer, 5)
+    assert balance(api, customer) == 105
+    api.patch(f"/v1/wallets/{customer}", json={"frozen": False})
+    assert charge(api, customer).status_code == 201
+
+
+def test_a_key_replays_on_a_wallet_that_was_frozen_since(api: httpx.Client, customer: str) -> None:
+    first = charge(api, customer, idempotency_key="before")
+    api.patch(f"/v1/wallets/{customer}", json={"frozen": True})
+    again = charge(api, customer, idempotency_key="before")
+    assert (again.status_code, again.json()) == (201, first.json())
+
+
+@pytest.mark.parametrize("field", ["overdraft_limit", "frozen"])
+@pytest.mark.parametrize("value", [None, -1, 10**12 + 1, "1", 0.5, []])
+def test_a_setting_out_of_its_bounds_is_refused(api: httpx.Client, customer: str, field: str, value: Any) -> None:
+    answer = api.patch(f"/v1/wallets/{customer}", json={field: value})
+    assert error_of(answer, 400, "invalid_request")["field"] == field

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.config import BALANCE_MAX
-from app.errors import IdempotencyConflict, InsufficientCredits, InvalidRequest, NotFound, UnknownEvent
+from app.errors import IdempotencyConflict, InsufficientCredits, InvalidRequest, NotFound, UnknownEvent, WalletFrozen
 from app.rules.ledger import (
     AddGrant,
     Adjust,
@@ -165,6 +165,27 @@ def test_an_overdraft_lets_the_balance_go_below_zero_and_no_further() -> None:
     assert done(state, event()).entries[0].balance == -8
     with pytest.raises(InsufficientCredits):
         done(state, event(credits=11))
+
+
+def test_an_overdraft_that_is_lowered_leaves_the_debt_and_stops_spending_until_it_is_paid() -> None:
+    state = State(Wallet(customer_id="u", balance=-8, version=2, overdraft_limit=10))
+    lowered = done(state, ChangeSettings(customer_id="u", id="set_1", changes={"overdraft_limit": 5})).state
+    assert (lowered.wallet.available, lowered.wallet.version) == (-3, 3)
+    with pytest.raises(InsufficientCredits) as refused:
+        done(lowered, event(credits=1))
+    assert refused.value.facts == {"required": 1, "available": -3, "balance": -8}
+    assert done(lowered, grant(8)).state.wallet.available == 5
+
+
+def test_nothing_is_spent_from_a_frozen_wallet_and_money_still_comes_in() -> None:
+    state = after(grant(20), ChangeSettings(customer_id="u", id="set_1", changes={"frozen": True}))
+    for spending in (event(), event(credits=0)):
+        with pytest.raises(WalletFrozen):
+            done(state, spending)
+    assert done(state, grant(5)).state.wallet.balance == 25
+    assert done(state, Adjust(customer_id="u", id="adj_1", credits=-5, reason="r")).state.wallet.balance == 15
+    thawed = done(state, ChangeSettings(customer_id="u", id="set_2", changes={"frozen": False})).state
+    assert done(thawed, event()).state.wallet.balance == 12
 
 
 def test_held_credits_cannot_be_spent() -> None:
