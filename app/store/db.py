@@ -60,7 +60,6 @@ class Database:
             config.database_url, factory=_connection_class(limits), cached_statements=_STATEMENTS_CACHED
         )
         self._wait_seconds = limits.write_wait_seconds_max
-        # First in, first out: one whose last reader left in the middle has the longest time to come to its end.
         self._readers: asyncio.Queue[HeldConnection] = asyncio.Queue(limits.read_connections)
         self._reader_count = limits.read_connections
         self._writer: HeldConnection | None = None
@@ -125,8 +124,8 @@ class Database:
     ) -> list[Any]:
         try:
             return list(await reader.fetch_all(query, values))
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF not in _PASSING:
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _PASSING:
                 log.exception("a read failed")
                 reader = await self._replacement(reader)
             raise Unavailable from error
