@@ -17,7 +17,7 @@ import typer
 from starlette.types import ASGIApp
 
 from app import __version__
-from app.config import Config, load
+from app.config import Config, load, url_host
 from app.errors import ChargeError, StartRefused
 from app.rules.times import rfc3339
 from app.store.db import Database, sqlite_path
@@ -204,7 +204,7 @@ def _run(app: ASGIApp, config: Config, listening: socket.socket) -> None:
 
 def _address(listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"http://{url_host(host)}:{port}"
 
 
 def _database_name(config: Config) -> str:

@@ -142,6 +142,11 @@ def _read_dotenv(path: Path) -> dict[str, str]:
         raise StartRefused(f"{path} cannot be read as a file of NAME=value lines: {error}.") from error
 
 
+def url_host(host: str) -> str:
+    """A host as it stands in an address: one of IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 def _split(url: str) -> urllib.parse.SplitResult | None:
     """The parts of a web address, None where it is none."""
     try:

@@ -10,7 +10,6 @@
     ├── IdempotencyConflict · VersionConflict                               409
     ├── BodyTooLarge                                                        413
     ├── UnsupportedMediaType                                                415
-    ├── TooManyConnections                                                  429
     ├── HeadersTooLarge                                                     431
     ├── Internal                                                            500
     ├── StripeUnavailable                                                   502
@@ -171,14 +170,6 @@ class HeadersTooLarge(ChargeError):
 
     code, status = "headers_too_large", 431
     sentence = "The request's headers are too large."
-
-
-class TooManyConnections(ChargeError):
-    """More connections than one wallet or address may open."""
-
-    code, status = "too_many_connections", 429
-    sentence = "Too many connections; close some and try again."
-    retry_after_seconds = 5
 
 
 class StripeUnavailable(ChargeError):

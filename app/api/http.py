@@ -8,6 +8,7 @@ import logging
 import re
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from types import AsyncGeneratorType
 from typing import Any, Final, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
@@ -196,7 +197,7 @@ class Endpoint:
             scheme=scope["scheme"],
         )
         answer = await route.handler(call)
-        if isinstance(answer.body, AsyncGenerator):
+        if isinstance(answer.body, AsyncGeneratorType):
             await send_stream(answer, answer.body, scope, receive, send)
         else:
             await send_answer(answer, scope, send)

@@ -190,7 +190,7 @@ async def open_wallet(call: Call) -> Answer:
         )
     )
     if outcome.entry is None:
-        return Answer(await _as_written(call, outcome.wallet.customer_id))
+        return Answer(await _as_it_stands(call, outcome.wallet.customer_id))
     return Answer(_as_opened(outcome.entry), 201, REPLAYED if outcome.replayed else ())
 
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from starlette.routing import BaseRoute
 
 from app.api.services import Services
-from app.config import STRIPE_API, Config
+from app.config import STRIPE_API, Config, url_host
 from app.demo.autoplay import Autoplay
 from app.demo.pages import demo_routes
 from app.demo.sandbox import PATH as SANDBOX_PATH
@@ -32,12 +32,11 @@ def with_sandbox(config: Config, port: int) -> Config:
     if config.stripe_secret_key:
         return config
     host = "127.0.0.1" if config.host in ("0.0.0.0", "::") else config.host  # noqa: S104 - compared, not bound
-    host = f"[{host}]" if ":" in host else host
     return replace(
         config,
         stripe_secret_key="sk_test_sandbox",  # noqa: S106 - the sandbox takes any
         stripe_webhook_secret=f"whsec_{secrets.token_hex(16)}",
-        stripe_api_base=f"http://{host}:{port}{SANDBOX_PATH}",
+        stripe_api_base=f"http://{url_host(host)}:{port}{SANDBOX_PATH}",
     )
 
 

@@ -72,7 +72,7 @@ class AutoplayRequest(Strict, frozen=True, kw_only=True):
 
 
 def demo_routes(services: Services, autoplay: Autoplay, *, sandboxed: bool) -> Sequence[BaseRoute]:
-    """The routes under `/demo`. They take no credential: a demo listens on this machine."""
+    """The routes under `/demo`. They take no credential: whoever reaches the demo may use it."""
 
     async def state(call: Call) -> Answer:
         catalogue = await call.services.catalogue.fresh()

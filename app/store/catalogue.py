@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import and_, func, select
+from sqlalchemy import select
 
 from app.config import Limits
 from app.errors import InvalidRequest, NotFound, Unavailable, VersionConflict
@@ -16,15 +16,13 @@ from app.store.ids import now_ms
 
 log = logging.getLogger("chargly.store")
 
+_IN_FORCE: Final = (
+    "prices AS p WHERE archived = 0 AND version = (SELECT max(version) FROM prices AS q WHERE q.event = p.event)"
+)
 CATALOGUE_SQL: Final = (
     "SELECT json_object('generation', (SELECT generation FROM instance), 'prices', json((SELECT json_group_array("
     "json_object('event', event, 'version', version, 'credits', credits, 'label', label, 'per_model', json(per_model)))"
-    " FROM prices AS p WHERE archived = 0"
-    " AND version = (SELECT max(version) FROM prices AS q WHERE q.event = p.event))))"
-)
-_COUNT_PRICES: Final = (
-    "SELECT count(*) FROM prices AS p WHERE archived = 0"
-    " AND version = (SELECT max(version) FROM prices AS q WHERE q.event = p.event)"
+    f" FROM {_IN_FORCE})))"
 )
 _BUMP: Final = "UPDATE instance SET generation = generation + 1 RETURNING generation"
 
@@ -91,11 +89,7 @@ class CatalogueStore:
 
     async def prices(self) -> list[PriceVersion]:
         """The prices in force, by event."""
-        table = schema.prices
-        columns = [table.c[name] for name in _VERSION_COLUMNS]
-        newest = select(table.c.event, func.max(table.c.version).label("version")).group_by(table.c.event).subquery()
-        is_newest = and_(table.c.event == newest.c.event, table.c.version == newest.c.version)
-        query = select(*columns).join(newest, is_newest).where(table.c.archived == 0).order_by(table.c.event)
+        query = f"SELECT {', '.join(_VERSION_COLUMNS)} FROM {_IN_FORCE} ORDER BY event"
         return [_price_version(row) for row in await self._db.fetch_all(query)]
 
     async def price(self, event: str) -> PriceVersion:
@@ -148,7 +142,7 @@ class CatalogueStore:
         def script() -> Script[PriceVersion]:
             latest = yield from self._latest(event, expected_version)
             if latest is None or latest.archived:
-                [[count]] = yield _COUNT_PRICES, ()
+                [[count]] = yield f"SELECT count(*) FROM {_IN_FORCE}", ()
                 if count >= self._limits.prices_max:
                     raise InvalidRequest(f"There may be {self._limits.prices_max} prices at most.", field="event")
             version = (latest.version if latest else 0) + 1

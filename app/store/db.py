@@ -63,6 +63,7 @@ class Database:
         self._readers: asyncio.Queue[HeldConnection] = asyncio.Queue(limits.read_connections)
         self._reader_count = limits.read_connections
         self._writer: HeldConnection | None = None
+        self._held: set[HeldConnection] = set()
         self._opening = asyncio.Lock()
         self._turn = asyncio.Lock()
         self._waiting = 0
@@ -77,23 +78,17 @@ class Database:
             self._readers.put_nowait(await self._hold())
 
     async def close(self) -> None:
-        """Closes them; transactions under way end first, and one that hangs is left to the process's own end."""
+        """Closes them; what is under way ends first. Where it hangs, each thread is told to end when it comes back."""
         while self._under_way:
             ended, hanging = await asyncio.wait(self._under_way, timeout=self._wait_seconds)
             if hanging and not ended:
-                log.error(
-                    "the database did not answer for %s seconds; its thread ends when it does", self._wait_seconds
-                )
-                break
-        held, self._writer = self._writer, None
-        all_ended = not self._under_way
-        if held is not None:
-            # The thread of one that hangs is told to end when it comes back: the process waits for no other.
-            await (held.__aexit__() if all_ended else _told_to_stop(held))
-        while not self._readers.empty():
-            await self._readers.get_nowait().__aexit__()
-        if all_ended:
-            await self._pool.disconnect()
+                log.error("the database did not answer for %s seconds", self._wait_seconds)
+                for held in self._held:
+                    _raw(held).stop()
+                return
+        for held in self._held:
+            await held.__aexit__()
+        await self._pool.disconnect()
 
     async def fetch_all(self, query: ClauseElement | str, values: dict[str, Any] | None = None) -> list[Any]:
         """All rows of a query, each with its columns as attributes.
@@ -138,7 +133,7 @@ class Database:
         except (sqlite3.Error, OSError) as error:
             log.warning("a new connection could not be opened: %s", error)
             return broken
-        await _let_go(broken)
+        await self._let_go(broken)
         return fresh
 
     async def fetch_one(self, query: ClauseElement | str, values: dict[str, Any] | None = None) -> Any | None:
@@ -179,7 +174,7 @@ class Database:
         Args:
             script: called when the transaction begins, in the thread where it runs.
             on_commit: told the result once it is committed, though its caller may have left or been told
-                `OutcomeUnknown`.
+                `OutcomeUnknown`. What it raises would hide that commit, so it must not.
 
         Raises:
             Busy: it did not come to its COMMIT in time, or another process holds the write lock; nothing was written.
@@ -196,7 +191,7 @@ class Database:
         attempt.give_up()
         if attempt.committing:
             raise OutcomeUnknown
-        if attempt.begun and attempt.held is not None:
+        if attempt.begun and attempt.held:
             await _raw(attempt.held).interrupt()
         raise Busy
 
@@ -222,10 +217,7 @@ class Database:
         except sqlite3.Error as error:
             self._discard(held)
             raise TransactionFailed(str(error), rows_refused=isinstance(error, _ROWS_REFUSED)) from error
-        try:
-            on_commit(result)
-        except Exception:  # it is committed, whoever could not be told
-            log.exception("a commit could not be told")
+        on_commit(result)
         return result
 
     async def _reopened(self) -> HeldConnection:
@@ -241,25 +233,23 @@ class Database:
         """Lets the next transaction open a connection of its own: what this one still holds is not to be trusted."""
         if self._writer is broken:
             self._writer = None
-            self._start(_let_go(broken))
+            self._start(self._let_go(broken))
 
     async def _hold(self) -> HeldConnection:
         # `databases` keeps one connection for each task: a task of its own gives a connection of its own.
-        return await asyncio.create_task(self._acquire())
+        held = await asyncio.create_task(self._acquire())
+        self._held.add(held)
+        return held
+
+    async def _let_go(self, broken: HeldConnection) -> None:
+        self._held.discard(broken)
+        try:
+            await broken.__aexit__()
+        except sqlite3.Error as error:
+            log.warning("a broken connection could not be closed: %s", error)
 
     async def _acquire(self) -> HeldConnection:
         return await self._pool.connection().__aenter__()
-
-
-async def _told_to_stop(hanging: HeldConnection) -> None:
-    _raw(hanging).stop()
-
-
-async def _let_go(broken: HeldConnection) -> None:
-    try:
-        await broken.__aexit__()
-    except sqlite3.Error as error:
-        log.warning("a broken connection could not be closed: %s", error)
 
 
 def _raw(held: HeldConnection) -> Any:

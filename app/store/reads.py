@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Select, and_, func, or_, select
+from sqlalchemy import Select, and_, or_, select
 
 from app.rules.ledger import Entry, Grant, Wallet, burn_down_order
 from app.store import schema
@@ -100,12 +100,6 @@ async def entry(db: Database, entry_id: str) -> Entry | None:
     """An entry by its id."""
     row = await db.fetch_one(schema.entries.select().where(schema.entries.c.id == entry_id))
     return _entry(row) if row else None
-
-
-async def count_wallets(db: Database) -> int:
-    """How many wallets there are."""
-    row = await db.fetch_one(select(func.count()).select_from(schema.wallets))
-    return int(row[0]) if row else 0
 
 
 def _entries_of(customer_id: str) -> Select[Any]:

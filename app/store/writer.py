@@ -52,11 +52,6 @@ class Writer:
         """Whether the database did not take the last batch: `/readyz` says so."""
 
     @property
-    def queue_depth(self) -> int:
-        """How many operations wait."""
-        return len(self._waiting)
-
-    @property
     def alive(self) -> bool:
         """Whether it takes operations."""
         return not self._closing
@@ -185,10 +180,7 @@ class Writer:
         commits: list[Committed] = []
         while self._flights and self._flights[0].settled:
             commits += self._flights.popleft().commits
-        try:
-            self._announce(commits)
-        except Exception:  # committed it is, whoever could not be told
-            log.exception("a commit could not be told")
+        self._announce(commits)
 
     def _announce(self, commits: Sequence[Committed]) -> None:
         """Tells of commits as of one: a wallet's entries together, by version, with its last state."""
@@ -201,7 +193,10 @@ class Writer:
                 before = changes.get(customer_id)
                 changes[customer_id] = _joined(before, change) if before else change
         if changes:
-            self._on_commit(list(changes.values()), self._catalogue.current.generation)
+            try:
+                self._on_commit(list(changes.values()), self._catalogue.current.generation)
+            except Exception:  # it is committed, whoever could not be told
+                log.exception("a commit could not be told")
 
     def _note_failure(self, *, refuse: ChargeError | None = None) -> None:
         self.failing = True
@@ -215,7 +210,7 @@ class Writer:
         while self.failing:
             await asyncio.sleep(self._limits.write_recovery_seconds)
             try:
-                await self._db.transact(_touch)
+                await self._db.hand_over(_touch)
                 self.failing = False
             except ChargeError as error:
                 log.warning("the database still does not write: %r", error)

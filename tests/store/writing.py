@@ -72,7 +72,7 @@ async def settled(*calls: Any) -> list[Any]:
 
 
 def fail_once(monkeypatch: pytest.MonkeyPatch, *, after_commit: bool) -> threading.Event:
-    """Makes the next transaction fail; the event says that it is under way, and it waits a moment for what follows."""
+    """Makes the next transaction fail; the event says that it is committed, where it is."""
     run, failed, begun = store_db.run_transaction, [], threading.Event()
 
     def failing(connection: sqlite3.Connection, attempt: Any) -> Any:
