@@ -3,29 +3,28 @@
 What only a server needs is imported where one is started, so that the other commands answer at once.
 """
 
-import asyncio
-import json
 import logging
 import socket
 import sys
-from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import Annotated, Any, TypeVar
+from pathlib import Path
+from typing import Annotated, Any
 
 import msgspec
 import typer
 from starlette.types import ASGIApp
 
 from app import __version__
+from app.commands.console import AsJSON, say, show, with_database
+from app.commands.ledger import export_command, import_command
+from app.commands.verifying import verify_command
 from app.config import Config, load, url_host
 from app.errors import ChargeError, StartRefused
 from app.rules.times import rfc3339
-from app.store.db import Database, sqlite_path
+from app.store.dialect import dialect_of, place
 from app.store.keys import ApiKey, create_key, list_keys, revoke_key
 from app.store.migrate import migrate
 from app.store.server_lock import ServerLock
-
-T = TypeVar("T")
 
 cli = typer.Typer(
     name="chargly",
@@ -36,8 +35,9 @@ cli = typer.Typer(
 )
 keys = typer.Typer(help="API keys: made, listed, revoked.", no_args_is_help=True)
 cli.add_typer(keys, name="keys")
-
-AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+cli.command("export")(export_command)
+cli.command("import")(import_command)
+cli.command("verify")(verify_command)
 
 
 class KeyScope(StrEnum):
@@ -56,8 +56,9 @@ def serve_command() -> None:
     config = load()
     with _listen(config) as listening, ServerLock(config.database_url):
         migrate(config)
-        _say(
-            f"Chargly {__version__} listens on {_address(listening)} and keeps its ledger in {_database_name(config)}."
+        say(
+            f"Chargly {__version__} listens on {_address(listening)} "
+            f"and keeps its ledger in {place(config.database_url)}."
         )
         _run(create_app(config), config, listening)
 
@@ -75,7 +76,7 @@ def demo_command() -> None:
         with ServerLock(config.database_url):
             demo.check_ledger(config)
             migrate(config)
-            _say(demo.welcome(config, _address(listening), key_is_ours=loaded.api_key is None))
+            say(demo.welcome(config, _address(listening), key_is_ours=loaded.api_key is None))
             _run(create_demo_app(config), config, listening)
 
 
@@ -84,13 +85,13 @@ def migrate_command(*, as_json: AsJSON = False) -> None:
     """Bring the database to this version's schema."""
     config = load()
     revision = migrate(config)
-    _show({"revision": revision}, f"The database is at revision {revision}.", as_json=as_json)
+    show({"revision": revision}, f"The database is at revision {revision}.", as_json=as_json)
 
 
 @cli.command("version")
 def version_command(*, as_json: AsJSON = False) -> None:
     """Print the version."""
-    _show({"version": __version__}, f"chargly {__version__}", as_json=as_json)
+    show({"version": __version__}, f"chargly {__version__}", as_json=as_json)
 
 
 @keys.command("create")
@@ -101,26 +102,25 @@ def keys_create(
     as_json: AsJSON = False,
 ) -> None:
     """Make a key. It is shown now and never again."""
-    key, secret = _with_database(lambda db: create_key(db, name, scope.value))
-    path = sqlite_path(load().database_url).resolve()
-    ledger = f"It opens the ledger {path}. Keep it: it is not shown again."
-    _show(_key_fields(key) | {"key": secret}, f"{secret}\n\n{ledger}", as_json=as_json)
+    key, secret = with_database(lambda db: create_key(db, name, scope.value))
+    ledger = f"It opens the ledger {_ledger(load())}. Keep it: it is not shown again."
+    show(_key_fields(key) | {"key": secret}, f"{secret}\n\n{ledger}", as_json=as_json)
 
 
 @keys.command("list")
 def keys_list(*, as_json: AsJSON = False) -> None:
     """List keys, without their secrets."""
-    found = _with_database(list_keys)
+    found = with_database(list_keys)
     lines = [f"{key.id}  {key.scope:<6}  {'revoked' if key.revoked_at else 'open':<7}  {key.name}" for key in found]
-    _show({"keys": [_key_fields(key) for key in found]}, "\n".join(lines) or "There are no keys yet.", as_json=as_json)
+    show({"keys": [_key_fields(key) for key in found]}, "\n".join(lines) or "There are no keys yet.", as_json=as_json)
 
 
 @keys.command("revoke")
 def keys_revoke(key: Annotated[str, typer.Argument(help="Its id or name.")], *, as_json: AsJSON = False) -> None:
     """Revoke a key; running servers feel it within five seconds."""
-    revoked = _with_database(lambda db: revoke_key(db, key))
+    revoked = with_database(lambda db: revoke_key(db, key))
     text = "\n".join(f"Revoked {one.name} ({one.id})." for one in revoked)
-    _show({"keys": [_key_fields(one) for one in revoked]}, text, as_json=as_json)
+    show({"keys": [_key_fields(one) for one in revoked]}, text, as_json=as_json)
 
 
 def main() -> None:
@@ -134,22 +134,6 @@ def main() -> None:
         sys.exit(f"chargly: {refused}")
     except ChargeError as error:
         sys.exit(f"chargly: {error.message}")
-
-
-def _with_database(act: Callable[[Database], Awaitable[T]]) -> T:
-    """Runs one act on the database, brought to this version's schema, beside a running server or not."""
-    config = load()
-    migrate(config)
-
-    async def run() -> T:
-        db = Database(config)
-        await db.open()
-        try:
-            return await act(db)
-        finally:
-            await db.close()
-
-    return asyncio.run(run())
 
 
 def _listen(config: Config) -> socket.socket:
@@ -207,8 +191,10 @@ def _address(listening: socket.socket) -> str:
     return f"http://{url_host(host)}:{port}"
 
 
-def _database_name(config: Config) -> str:
-    return config.database_url.removeprefix("sqlite:///")
+def _ledger(config: Config) -> str:
+    """Where the ledger is, as someone in another folder would name it."""
+    name = place(config.database_url)
+    return str(Path(name).resolve()) if dialect_of(config.database_url).is_sqlite else name
 
 
 def _key_fields(key: ApiKey) -> dict[str, Any]:
@@ -217,12 +203,3 @@ def _key_fields(key: ApiKey) -> dict[str, Any]:
         "revoked_at": None if key.revoked_at is None else rfc3339(key.revoked_at),
     }
     return msgspec.structs.asdict(key) | times
-
-
-def _show(data: dict[str, Any], text: str, *, as_json: bool) -> None:
-    _say(json.dumps(data, ensure_ascii=False) if as_json else text)
-
-
-def _say(text: str) -> None:
-    typer.echo(text)
-    sys.stdout.flush()

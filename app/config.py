@@ -1,5 +1,6 @@
 """One frozen Config: the settings read from the environment, and every limit by name with its unit."""
 
+import importlib.util
 import os
 import re
 import urllib.parse
@@ -17,6 +18,16 @@ CREDITS_MAX: Final = 10**12
 """Credits in one operation."""
 BALANCE_MAX: Final = 9 * 10**15
 """Credits in one wallet, either way: below 2^53, so that every browser holds it exactly."""
+HOLDS_OPEN_MAX: Final = 1_000
+"""Open holds of one wallet."""
+BATCH_EVENTS_MAX: Final = 1_000
+"""Events in one call."""
+GRANTS_MAX: Final = 1_000
+"""Grants of one wallet that are not used up, before one given by hand is refused."""
+SETTLE_STEPS_MAX: Final = 1_000
+"""What one operation settles of a wallet at most; the rest stays due, and the next goes on with it."""
+HOLD_SECONDS_DEFAULT: Final = 900
+HOLD_SECONDS_MAX: Final = 86_400
 QUANTITY_MAX: Final = 10**9
 COST_NANOS_MAX: Final = 10**15
 """The provider's cost of one event, in billionths of a US dollar: a million dollars."""
@@ -26,6 +37,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What bounds each body, queue, wait, cache and loop."""
 
     body_bytes_max: int = 1 << 20
+    batch_body_bytes_max: int = 8 << 20
     headers_bytes_max: int = 32_768
     metadata_bytes_max: int = 4096
     csv_rows_max: int = 10_000_000
@@ -44,9 +56,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     write_wait_seconds_max: float = 15.0
     transactions_waiting_max: int = 1_000
     write_recovery_seconds: float = 1.0
+    settle_seconds_between: float = 1.0
+    settle_wallets_at_once: int = 500
     sqlite_busy_wait_ms: int = 5_000
     sqlite_wal_pages_checkpoint: int = 4_000
     read_connections: int = 4
+    snapshots_max: int = 2
+    transaction_retries_max: int = 5
+    postgres_cancel_seconds_max: float = 2.0
+    migration_wait_seconds_max: float = 300.0
 
     key_cache_entries_max: int = 10_000
     key_cache_seconds_max: float = 5.0
@@ -69,6 +87,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     stripe_reread_seconds_min: float = 2.0
     checkout_minutes: int = 30
     checkout_rereads_remembered_max: int = 10_000
+
+    import_line_bytes_max: int = 16_384
+    import_lines_at_once: int = 256
+    import_rest_share: float = 0.5
+    import_tries_max: int = 30
+    import_retry_seconds: float = 1.0
+    import_refused_shown_max: int = 20
 
     shutdown_seconds_max: int = 10
 
@@ -157,6 +182,26 @@ def _split(url: str) -> urllib.parse.SplitResult | None:
     return split if good else None
 
 
+def _postgresql(url: str) -> str:
+    """The address of a PostgreSQL database, once it is sure to be one: nothing of it may be shown in a refusal."""
+    if any(importlib.util.find_spec(name) is None for name in ("asyncpg", "greenlet")):
+        raise StartRefused(
+            "DATABASE_URL names a PostgreSQL database, and its driver is not installed: "
+            "pip install 'chargly[postgres]'."
+        )
+    try:
+        parts = urllib.parse.urlsplit(url)
+        hosts = [urllib.parse.urlsplit(f"//{host}").port for host in parts.netloc.rpartition("@")[2].split(",")]
+    except ValueError:
+        hosts = []
+    if not hosts or parts.fragment or "@" in parts.path + parts.query:
+        raise StartRefused(
+            "DATABASE_URL must be postgresql://user:password@host:5432/database, "
+            "with every character of the password that is no letter or digit written as %XX."
+        )
+    return url
+
+
 def _check_stripe(config: Config) -> None:
     key = config.stripe_secret_key
     if key and key.startswith(("sk_live_", "rk_live_")) and config.stripe_api_base != STRIPE_API:
@@ -224,8 +269,8 @@ class _Environment:
         if text.startswith("sqlite:///") and len(text) > len("sqlite:///") and ":memory:" not in text:
             return text
         if text.startswith("postgresql://"):
-            return text
+            return _postgresql(text)
         raise StartRefused(
-            "DATABASE_URL must be sqlite:///path/to/file.db, or sqlite:////absolute/path/to/file.db: "
-            "a wallet is kept on disk."
+            "DATABASE_URL must be sqlite:///path/to/file.db, sqlite:////absolute/path/to/file.db, or "
+            "postgresql://user:password@host:5432/database."
         )

@@ -3,13 +3,14 @@
     ChargeError
     ├── InvalidJSON · InvalidRequest                                        400
     ├── MissingKey · InvalidKey · InvalidToken · TokenExpired               401
-    ├── InsufficientCredits                                                 402
+    ├── InsufficientCredits · SpendLimitReached                             402
     ├── ForbiddenScope · WalletFrozen                                       403
     ├── NotFound · UnknownEvent                                             404
     ├── MethodNotAllowed                                                    405
-    ├── IdempotencyConflict · VersionConflict                               409
+    ├── IdempotencyConflict · HoldNotOpen · VersionConflict                 409
     ├── BodyTooLarge                                                        413
     ├── UnsupportedMediaType                                                415
+    ├── TooManyHolds                                                        429
     ├── HeadersTooLarge                                                     431
     ├── Internal                                                            500
     ├── StripeUnavailable                                                   502
@@ -102,6 +103,13 @@ class InsufficientCredits(ChargeError):
     sentence = "The wallet does not hold enough credits."
 
 
+class SpendLimitReached(ChargeError):
+    """A limit of the wallet or of a member (`scope`) does not let it pass: `limit` and `spent` in credits."""
+
+    code, status = "spend_limit_reached", 402
+    sentence = "The spend limit is reached."
+
+
 class ForbiddenScope(ChargeError):
     """The credential is good, but not for this route."""
 
@@ -144,6 +152,13 @@ class IdempotencyConflict(ChargeError):
     sentence = "This idempotency key was used for a different request on the same wallet."
 
 
+class HoldNotOpen(ChargeError):
+    """The hold was captured or released, or ran out: `status` says which."""
+
+    code, status = "hold_not_open", 409
+    sentence = "This hold is not open any more."
+
+
 class VersionConflict(ChargeError):
     """Somebody else changed it first."""
 
@@ -163,6 +178,14 @@ class UnsupportedMediaType(ChargeError):
 
     code, status = "unsupported_media_type", 415
     sentence = "Send the body as 'Content-Type: application/json'."
+
+
+class TooManyHolds(ChargeError):
+    """The wallet has as many open holds as it may."""
+
+    code, status = "rate_limited", 429
+    sentence = "This wallet has too many open holds; capture or release some."
+    retry_after_seconds = 1
 
 
 class HeadersTooLarge(ChargeError):

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
+from app import jobs
 from app.api.auth import Authenticator
 from app.api.http import Cors, Refusals, RequestIds
 from app.api.routes import Router, starlette_routes
@@ -44,7 +45,7 @@ def create_app(
     async def lifespan(_: Router) -> AsyncIterator[None]:
         async with _services(config) as services:
             router.serve([*(more_routes(services) if more_routes else ()), *starlette_routes(services)])
-            async with background(services) if background else contextlib.nullcontext():
+            async with jobs.running(services), background(services) if background else contextlib.nullcontext():
                 # What start-up made lives as long as the process. Left among the young, every full collection walks
                 # through it while requests wait.
                 gc.collect()

@@ -1,30 +1,77 @@
-"""Fixtures that every test may use: a real `chargly serve` process, and clients that speak to it."""
+"""Fixtures that every test may use: both databases, a real `chargly serve` process, and clients that speak to it."""
 
 import secrets
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import postgres as postgres_server
 import pytest
+from postgres import PostgresServer
 from serving import ServerProcess, StartServer, grant
+
+ENGINES = ("sqlite", "postgresql")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs each test that touches a database on both; those of a file, and of the browser, on SQLite alone."""
+    if "engine" in metafunc.fixturenames:
+        alone = next((name for name in ENGINES if metafunc.definition.get_closest_marker(name)), None)
+        if metafunc.definition.get_closest_marker("browser"):
+            alone = "sqlite"
+        metafunc.parametrize("engine", [alone] if alone else ENGINES, scope="session")
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def postgres() -> Iterator[PostgresServer]:
+    """The test process's PostgreSQL, started when the first test asks for it."""
+    running = postgres_server.started()
+    yield running
+    running.end()
+
+
+@pytest.fixture(scope="session")
+def new_database(engine: str, request: pytest.FixtureRequest) -> Callable[[Path], str]:
+    """Makes the address of a database of one's own: a file in the given folder, or one of PostgreSQL's.
+
+    PostgreSQL's is migrated already, and goes with the test process.
+    """
+
+    if engine == "sqlite":
+        return lambda folder: f"sqlite:///{folder}/ledger.db"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return lambda _folder: server.new_database()
+
+
+@pytest.fixture
+def database_url(
+    engine: str, new_database: Callable[[Path], str], tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[str]:
+    """The address of one test's own database."""
+    url = new_database(tmp_path)
+    server: PostgresServer | None = request.getfixturevalue("postgres") if engine == "postgresql" else None
+    yield url
+    if server is not None:
+        server.drop(url)
+
+
+@pytest.fixture(scope="session")
+def server(new_database: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server that many tests share, each with customers of its own."""
-    running = ServerProcess(tmp_path_factory.mktemp("server")).start()
+    folder = tmp_path_factory.mktemp("server")
+    running = ServerProcess(folder, DATABASE_URL=new_database(folder)).start()
     yield running
     running.stop()
 
 
 @pytest.fixture
-def new_server(tmp_path: Path) -> Iterator[StartServer]:
-    """Starts servers of one test's own; all are ended with it."""
+def new_server(database_url: str, tmp_path: Path) -> Iterator[StartServer]:
+    """Starts servers of one test's own, on one database; all are ended with it."""
     running: list[ServerProcess] = []
 
     def start(command: str = "serve", **env: str) -> ServerProcess:
-        made = ServerProcess(tmp_path, command, **env)
+        made = ServerProcess(tmp_path, command, **{"DATABASE_URL": database_url} | env)
         running.append(made)
         return made.start()
 

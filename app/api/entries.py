@@ -1,27 +1,26 @@
 """A wallet's ledger, newest first: for the customer, for the operator, for a spreadsheet."""
 
-import csv
-import io
 import logging
-from collections.abc import AsyncGenerator, Iterable
-from typing import Any, Final
+from collections.abc import AsyncGenerator
+from typing import Any, Final, get_args
 
 import msgspec
 
 from app.api import fields
 from app.api.auth import Access
 from app.api.http import Answer, Call, Route
+from app.api.spreadsheet import cell, csv_rows
 from app.errors import ForbiddenScope, Internal, InvalidRequest, NotFound
 from app.live.messages import PublicEntry, public_entry
-from app.rules.ledger import Entry
 from app.rules.times import rfc3339
+from app.rules.wallet import Entry, EntryKind
 from app.store import reads
 from app.store.reads import EntryFilter
+from app.store.settled import settled_wallet
 
 log = logging.getLogger("chargly.api")
 
-_KINDS: Final = ("event", "grant", "top_up", "adjustment", "settings")
-_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
+_KINDS: Final = get_args(EntryKind)
 _CSV_PAGE_ROWS: Final = 500
 
 
@@ -48,7 +47,7 @@ async def list_entries(call: Call) -> Answer:
     """A page of the ledger as JSON, or all that is asked for as CSV."""
     fields.only_query(call, "limit", "cursor", "kind", "event", "from", "to")
     customer_id = fields.path_customer(call)
-    if await reads.wallet(call.services.db, customer_id) is None:
+    if await settled_wallet(call.services.db, call.services.writer, customer_id) is None:
         raise NotFound("There is no wallet for this customer yet.", customer_id=customer_id)
     wanted = _filter(call)
     if _wants_csv(call):
@@ -105,12 +104,12 @@ def _csv(call: Call, customer_id: str, wanted: EntryFilter) -> Answer:
 
     async def pages() -> AsyncGenerator[bytes]:
         nonlocal before
-        yield _csv_rows([columns])
+        yield csv_rows([columns])
         for _ in range(0, call.services.config.limits.csv_rows_max, _CSV_PAGE_ROWS):
             found, before = await reads.entries(
                 call.services.db, customer_id, wanted, limit=_CSV_PAGE_ROWS, before=before
             )
-            yield _csv_rows([_cell(getattr(_shown(call, entry), name)) for name in columns] for entry in found)
+            yield csv_rows([cell(getattr(_shown(call, entry), name)) for name in columns] for entry in found)
             if before is None:
                 return
         # The answer has begun, so all that can be said is an end without an end: no reader takes it for whole.
@@ -124,22 +123,6 @@ def _csv(call: Call, customer_id: str, wanted: EntryFilter) -> Answer:
             (b"content-disposition", b'attachment; filename="entries.csv"'),
         ),
     )
-
-
-def _csv_rows(rows: Iterable[Iterable[str | int]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue().encode()
-
-
-def _cell(value: Any) -> str | int:
-    """A value for a spreadsheet: a text that it would run as a formula is quoted so that it shows as it is."""
-    if value is None:
-        return ""
-    if isinstance(value, int):
-        return value
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    return "'" + text if text.startswith(_FORMULA_STARTS) else text
 
 
 ROUTES = (

@@ -1,4 +1,4 @@
-"""Metering: what an action costs, and the deduction."""
+"""Metering: what an action costs, the deduction, and its reversal."""
 
 from typing import Any
 
@@ -6,20 +6,24 @@ import msgspec
 
 from app.api import fields
 from app.api.auth import Access
-from app.api.fields import Credits, Name, Quantity, Strict
+from app.api.fields import Credits, Name, Quantity, Reason, Strict
 from app.api.http import REPLAYED, Answer, Call, Route
 from app.errors import (
     ChargeError,
     IdempotencyConflict,
     InsufficientCredits,
     NotFound,
+    SpendLimitReached,
     UnknownEvent,
     WalletFrozen,
 )
-from app.rules.ledger import Entry, Event
+from app.rules import ledger
+from app.rules.operations import Event, Reverse, derived_id
 from app.rules.times import rfc3339
+from app.rules.wallet import Entry, State, Wallet
 from app.store import reads
-from app.store.ids import new_id
+from app.store.ids import new_id, now_ms
+from app.store.settled import settled_state
 
 
 class EventRequest(Strict, frozen=True, kw_only=True):
@@ -30,7 +34,7 @@ class EventRequest(Strict, frozen=True, kw_only=True):
     quantity: Quantity = 1
     model: Name | None = None
     credits: Credits | None = None
-    member: Name | None = None
+    member: str | None = None
     cost_usd: str | None = None
     idempotency_key: str | None = None
     metadata: dict[str, Any] = {}
@@ -55,6 +59,32 @@ class EventAnswer(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     created_at: str
     metadata: dict[str, Any]
+    hold_id: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class ReverseRequest(Strict, frozen=True, kw_only=True):
+    """Why an action failed."""
+
+    reason: Reason | None = None
+    idempotency_key: str | None = None
+
+
+class ReversalAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What was given back, and the wallet after it."""
+
+    id: str
+    event_id: str
+    customer_id: str
+    event: str
+    label: str
+    member: str | None
+    credits: int
+    reason: str | None
+    balance: int
+    held: int
+    available: int
+    version: int
+    created_at: str
 
 
 class QuoteRequest(Strict, frozen=True, kw_only=True):
@@ -64,7 +94,7 @@ class QuoteRequest(Strict, frozen=True, kw_only=True):
     event: str
     quantity: Quantity = 1
     model: Name | None = None
-    member: Name | None = None
+    member: str | None = None
 
 
 class QuoteAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,31 +111,42 @@ class QuoteAnswer(msgspec.Struct, frozen=True, kw_only=True):
 async def create_event(call: Call) -> Answer:
     """Deducts an event."""
     body: EventRequest = call.body
-    customer_id = fields.customer(body.customer_id)
-    key, request_hash = call.idempotency()
-    operation = Event(
-        customer_id=customer_id,
-        id=new_id("evt", customer_id),
-        actor=call.actor,
-        key=key,
-        request_hash=request_hash,
-        event=fields.event_name(body.event),
-        quantity=body.quantity,
-        model=fields.printable(body.model, "model"),
-        credits=body.credits,
-        member=fields.printable(body.member, "member"),
-        cost_nanos=fields.usd_nanos(body.cost_usd),
-        metadata=fields.metadata(body.metadata, call.services.config.limits),
-    )
+    key, hashed = call.idempotency()
+    operation = event_operation(call, body, key, hashed)
     try:
         outcome = await call.services.writer.submit(operation)
     except InsufficientCredits as refusal:
-        raise _with_top_up_url(refusal, call) from None
+        raise with_top_up_url(refusal, call) from None
     assert outcome.entry is not None
     return Answer(event_answer(outcome.entry), 201, REPLAYED if outcome.replayed else ())
 
 
-def _with_top_up_url(refusal: ChargeError, call: Call) -> ChargeError:
+def event_operation(call: Call, body: EventRequest, key: str | None, hashed: str | None) -> Event:
+    """What a request asks of the ledger.
+
+    Raises:
+        InvalidRequest: a field is not good, `field` names it.
+
+    """
+    customer_id = fields.customer(body.customer_id)
+    return Event(
+        customer_id=customer_id,
+        id=new_id("evt", customer_id),
+        actor=call.actor,
+        key=key,
+        request_hash=hashed,
+        event=fields.event_name(body.event),
+        quantity=body.quantity,
+        model=fields.printable(body.model, "model"),
+        credits=body.credits,
+        member=fields.member(body.member),
+        cost_nanos=fields.usd_nanos(body.cost_usd),
+        metadata=fields.metadata(body.metadata, call.services.config.limits),
+    )
+
+
+def with_top_up_url(refusal: ChargeError, call: Call) -> ChargeError:
+    """A refusal with the page where credits are bought, where one is configured."""
     if (url := call.services.config.top_up_url) is not None:
         refusal.facts["top_up_url"] = url
     return refusal
@@ -130,15 +171,59 @@ def event_answer(entry: Entry) -> EventAnswer:
         version=entry.version,
         created_at=rfc3339(entry.created_at),
         metadata=entry.metadata or {},
+        hold_id=(entry.detail or {}).get("hold_id", msgspec.UNSET),
     )
 
 
 async def read_event(call: Call) -> Answer:
     """An event by its id."""
+    return Answer(event_answer(await _event(call)))
+
+
+async def _event(call: Call) -> Entry:
     entry = await reads.entry(call.services.db, call.params["event_id"])
     if entry is None or entry.kind != "event":
         raise NotFound("There is no such event.")
-    return Answer(event_answer(entry))
+    return entry
+
+
+async def reverse_event(call: Call) -> Answer:
+    """Gives an event's credits back; asked again, it answers as it did first."""
+    body: ReverseRequest = call.body
+    reason = fields.printable(body.reason, "reason")
+    event = await _event(call)
+    key, hashed = call.idempotency()
+    outcome = await call.services.writer.submit(
+        Reverse(
+            customer_id=event.customer_id,
+            id=derived_id("rev", event.id),
+            actor=call.actor,
+            key=key,
+            request_hash=hashed,
+            event=event,
+            reason=reason,
+        )
+    )
+    assert outcome.entry is not None
+    return Answer(_reversal_answer(outcome.entry), 201, REPLAYED if outcome.replayed else ())
+
+
+def _reversal_answer(entry: Entry) -> ReversalAnswer:
+    return ReversalAnswer(
+        id=entry.id,
+        event_id=(entry.detail or {})["event_id"],
+        customer_id=entry.customer_id,
+        event=entry.event or "",
+        label=entry.description,
+        member=entry.member,
+        credits=entry.credits,
+        reason=entry.reason,
+        balance=entry.balance,
+        held=entry.held,
+        available=entry.available,
+        version=entry.version,
+        created_at=rfc3339(entry.created_at),
+    )
 
 
 async def quote(call: Call) -> Answer:
@@ -146,24 +231,28 @@ async def quote(call: Call) -> Answer:
     body: QuoteRequest = call.body
     customer_id = fields.customer(body.customer_id)
     call.owns(customer_id)
-    catalogue = await call.services.catalogue.fresh()
-    price = catalogue.quote(fields.event_name(body.event), fields.printable(body.model, "model"), body.quantity)
-    wallet = await reads.wallet(call.services.db, customer_id)
-    welcome = call.services.config.welcome_credits
-    balance, available = (wallet.balance, wallet.available) if wallet else (welcome, welcome)
-    refusal = None
-    if wallet is not None and wallet.frozen:
-        refusal = WalletFrozen.code
-    elif price.credits > available:
-        refusal = InsufficientCredits.code
+    services = call.services
+    event = Event(
+        customer_id=customer_id,
+        id=new_id("quote", customer_id),
+        event=fields.event_name(body.event),
+        model=fields.printable(body.model, "model"),
+        quantity=body.quantity,
+        member=fields.member(body.member),
+        metadata={},
+    )
+    catalogue = await services.catalogue.fresh()
+    state = await settled_state(services.db, services.writer, customer_id, member=event.member)
+    state = state or State(Wallet(customer_id=customer_id))
+    offer = ledger.offer(state, event, catalogue, now_ms(), services.config.welcome_credits)
     return Answer(
         QuoteAnswer(
-            credits=price.credits,
-            allowed=refusal is None,
-            reason=refusal,
-            balance=balance,
-            available=available,
-            covers=max(available, 0) // price.credits if price.credits else None,
+            credits=offer.credits,
+            allowed=offer.refusal is None,
+            reason=offer.refusal,
+            balance=offer.balance,
+            available=offer.available,
+            covers=offer.covers,
         )
     )
 
@@ -177,7 +266,7 @@ ROUTES = (
         summary="Deduct an event",
         request=EventRequest,
         answers={201: EventAnswer},
-        errors=(InsufficientCredits, WalletFrozen, UnknownEvent, IdempotencyConflict),
+        errors=(InsufficientCredits, SpendLimitReached, WalletFrozen, UnknownEvent, IdempotencyConflict),
     ),
     Route(
         method="GET",
@@ -187,6 +276,17 @@ ROUTES = (
         summary="Read an event",
         answers={200: EventAnswer},
         errors=(NotFound,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/events/{event_id}/reverse",
+        access=Access("meter"),
+        handler=reverse_event,
+        summary="Give an event's credits back",
+        request=ReverseRequest,
+        optional_body=True,
+        answers={201: ReversalAnswer},
+        errors=(NotFound, IdempotencyConflict),
     ),
     Route(
         method="POST",

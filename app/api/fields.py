@@ -6,8 +6,9 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from app.api.http import Call
-from app.config import BALANCE_MAX, COST_NANOS_MAX, CREDITS_MAX, LIMITS, QUANTITY_MAX, Limits
+from app.config import BALANCE_MAX, COST_NANOS_MAX, CREDITS_MAX, HOLD_SECONDS_MAX, LIMITS, QUANTITY_MAX, Limits
 from app.errors import InvalidRequest
+from app.rules.periods import Per
 from app.rules.pricing import EVENT_LENGTH_MAX, is_event_name
 from app.rules.times import parse_rfc3339
 
@@ -27,6 +28,7 @@ Threshold = Annotated[int, msgspec.Meta(ge=1, le=BALANCE_MAX)]
 """The balance below which a wallet is low."""
 OverdraftLimit = Annotated[int, msgspec.Meta(ge=0, le=CREDITS_MAX)]
 """How many credits a balance may lie below zero."""
+HoldSeconds = Annotated[int, msgspec.Meta(ge=1, le=HOLD_SECONDS_MAX)]
 TokenSeconds = Annotated[int, msgspec.Meta(ge=1, le=LIMITS.token_seconds_max)]
 Currency = Annotated[str, msgspec.Meta(pattern=r"^[a-z]{3}\Z")]
 MinorUnits = Annotated[int, msgspec.Meta(ge=1, le=99_999_999)]
@@ -45,6 +47,13 @@ class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
 
+class SpendLimit(Strict, frozen=True, kw_only=True):
+    """Credits that may be spent in each calendar day, week from Monday, or month, in UTC."""
+
+    credits: Annotated[int, msgspec.Meta(ge=1, le=CREDITS_MAX)]
+    per: Per
+
+
 def customer(customer_id: str, field: str = "customer_id") -> str:
     """A customer's id, checked.
 
@@ -55,7 +64,7 @@ def customer(customer_id: str, field: str = "customer_id") -> str:
     good = 0 < len(customer_id) <= _CUSTOMER_LENGTH_MAX and customer_id.isprintable() and "/" not in customer_id
     if not good or customer_id in (".", ".."):
         raise InvalidRequest(
-            f"{field}: a customer's id has 1 to {_CUSTOMER_LENGTH_MAX} printable characters and no '/'.", field=field
+            f"{field}: 1 to {_CUSTOMER_LENGTH_MAX} printable characters without '/', and not '.' or '..'.", field=field
         )
     return customer_id
 
@@ -85,6 +94,16 @@ def event_name(event: str, field: str = "event", *, flat_rate: bool = False) -> 
         f"{field}: an event is named like 'chat.reply', in a-z, 0-9, '_' and '.', up to {EVENT_LENGTH_MAX} characters.",
         field=field,
     )
+
+
+def member(name: str | None, field: str = "member") -> str | None:
+    """A member's name, checked as a customer's id is: it stands in paths.
+
+    Raises:
+        InvalidRequest: it is not 1 to 255 printable characters without `/`, or is `.` or `..`.
+
+    """
+    return None if name is None else customer(name, field)
 
 
 def printable(text: str | None, field: str) -> str | None:
@@ -175,6 +194,21 @@ def time_ms(call: Call, name: str) -> int | None:
         return parse_rfc3339(text.replace(" ", "+"))  # an unescaped + of an offset
     except (ValueError, OverflowError) as error:
         raise InvalidRequest(f"{name}: a time such as 2026-01-31T12:00:00Z.", field=name) from error
+
+
+def time_of(text: str | None, field: str) -> int | None:
+    """A time of the body, in milliseconds.
+
+    Raises:
+        InvalidRequest: it is none.
+
+    """
+    if text is None:
+        return None
+    try:
+        return parse_rfc3339(text)
+    except (ValueError, OverflowError) as error:
+        raise InvalidRequest(f"{field}: a time such as 2026-01-31T12:00:00Z.", field=field) from error
 
 
 def only_query(call: Call, *names: str) -> None:

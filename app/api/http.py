@@ -111,14 +111,32 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidRequest(
                 "The Idempotency-Key header and the body's idempotency_key differ.", field="idempotency_key"
             )
-        if not key or len(key) > _KEY_LENGTH_MAX or not key.isprintable():
-            raise InvalidRequest(
-                f"An idempotency key has 1 to {_KEY_LENGTH_MAX} printable characters.", field="idempotency_key"
-            )
-        fields = msgspec.to_builtins(self.body) if self.body is not None else {}
-        fields.pop("idempotency_key", None)
-        canonical = _encode_canonical([self.method, self.path, fields])
-        return key, hashlib.sha256(canonical).hexdigest()
+        check_key(key)
+        return key, self.request_hash()
+
+    def request_hash(self) -> str:
+        """A hash of the request, whatever key it came with."""
+        return request_hash(self.method, self.path, self.body)
+
+
+def check_key(key: str | None) -> None:
+    """Refuses what is no idempotency key.
+
+    Raises:
+        InvalidRequest: it is empty, too long or not printable.
+
+    """
+    if not key or len(key) > _KEY_LENGTH_MAX or not key.isprintable():
+        raise InvalidRequest(
+            f"An idempotency key has 1 to {_KEY_LENGTH_MAX} printable characters.", field="idempotency_key"
+        )
+
+
+def request_hash(method: str, path: str, body: Any) -> str:
+    """A hash of method, path and body, without the key in it; the order of the body's fields does not matter."""
+    fields = msgspec.to_builtins(body) if body is not None else {}
+    fields.pop("idempotency_key", None)
+    return hashlib.sha256(_encode_canonical([method, path, fields])).hexdigest()
 
 
 def _header_text(value: bytes) -> str:
@@ -135,7 +153,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the contract: what it takes, who may call it, what it answers. Feeds the router, later OpenAPI.
 
     `request` is the body's struct (None: no body is read; bytes: taken as it came); `optional_body` lets an empty one
-    stand for `{}`; `answers` are the body's structs by status, `errors` what it may refuse with beside what all do.
+    stand for `{}`; `answers` are the body's structs by status, `errors` what it may refuse with beside what all do;
+    `body_limit` names the limit of its body's size.
     """
 
     method: str
@@ -147,6 +166,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     optional_body: bool = False
     answers: Mapping[int, Any] = {}
     errors: Sequence[type[ChargeError]] = ()
+    body_limit: str = "body_bytes_max"
 
 
 _ANYBODY: Final = Credential(name="anybody")
@@ -166,7 +186,8 @@ class Endpoint:
             if route.request is not None and route.request is not bytes
         }
         self._allow = ", ".join(sorted(self._routes)).encode()
-        self._body_bytes_max = services.config.limits.body_bytes_max
+        limits = services.config.limits
+        self._body_bytes_max: dict[str, int] = {route.method: getattr(limits, route.body_limit) for route in routes}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request. Errors of the contract are answered here, others further out."""
@@ -182,7 +203,7 @@ class Endpoint:
             route.access.check(credential)
         raw, body = b"", None
         if route.request is not None:
-            raw = await self._read(headers, receive)
+            raw = await self._read(headers, receive, self._body_bytes_max[route.method])
             body = raw if route.request is bytes else self._decode(route, headers, raw)
         call = Call(
             services=services,
@@ -202,8 +223,7 @@ class Endpoint:
         else:
             await send_answer(answer, scope, send)
 
-    async def _read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        most = self._body_bytes_max
+    async def _read(self, headers: Mapping[bytes, bytes], receive: Receive, most: int) -> bytes:
         declared = headers.get(b"content-length", b"0")
         if not declared.isdigit() or int(declared) > most:
             raise _too_large(most)
@@ -264,6 +284,19 @@ def decode_json(decoder: "msgspec.json.Decoder[T]", raw: bytes) -> T:
         raise InvalidJSON from error
     except RecursionError as error:
         raise InvalidJSON("The request body is nested too deeply.") from error
+
+
+def convert(fields: Mapping[str, Any], shape: type[T]) -> T:
+    """Fields at hand as their struct, checked as those of a body are.
+
+    Raises:
+        InvalidRequest: they are not of the struct's shape; `field` names where.
+
+    """
+    try:
+        return msgspec.convert(fields, shape)
+    except msgspec.ValidationError as error:
+        _raise_invalid(str(error))
 
 
 def _raise_invalid(text: str) -> NoReturn:

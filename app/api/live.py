@@ -18,10 +18,11 @@ from app.api.services import Services
 from app.errors import ChargeError
 from app.live.hub import Push, Subscription
 from app.live.messages import Heartbeat, Subscribe, decode_subscribe, encode, public_entry
-from app.rules.ledger import Wallet
 from app.rules.times import rfc3339
+from app.rules.wallet import Wallet
 from app.store import reads
 from app.store.ids import now_ms
+from app.store.settled import settled_wallet
 
 PROTOCOL: Final = "chargly.v1"
 BAD_MESSAGE: Final = 4400
@@ -154,7 +155,7 @@ class _Connection:
     async def _state(self, customer_id: str, message: Subscribe) -> Push:
         """The wallet as committed now, with the entries since the version that the client resumes from."""
         db, hub = self._services.db, self._hub
-        wallet = await reads.wallet(db, customer_id)
+        wallet = await settled_wallet(db, self._services.writer, customer_id)
         if wallet is None:
             welcome = self._services.config.welcome_credits
             return hub.message(Wallet(customer_id=customer_id, balance=welcome), [], at=now_ms())

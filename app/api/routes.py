@@ -8,7 +8,7 @@ from starlette.routing import Route as StarletteRoute
 from starlette.routing import Router as StarletteRouter
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
-from app.api import checkouts, entries, events, ops, prices, wallets
+from app.api import batches, checkouts, entries, events, grants, holds, members, ops, prices, verify, wallets
 from app.api.http import Endpoint, Route, not_found
 from app.api.live import LiveEndpoint
 from app.api.pages import Files, Page
@@ -17,10 +17,15 @@ from app.errors import MethodNotAllowed, NotFound
 
 ROUTES: Sequence[Route] = (
     *events.ROUTES,
+    *batches.ROUTES,
+    *holds.ROUTES,
     *wallets.ROUTES,
+    *grants.ROUTES,
+    *members.ROUTES,
     *entries.ROUTES,
     *checkouts.ROUTES,
     *prices.ROUTES,
+    *verify.ROUTES,
     *ops.ROUTES,
 )
 """Every route of the contract: method, path, credential, request and answer structs, errors."""

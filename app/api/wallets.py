@@ -1,49 +1,29 @@
-"""Wallets: made, read, listed, set; credits given and corrected by hand; tokens for browsers."""
+"""Wallets: made, read, listed, set; tokens for browsers."""
+
+from typing import Any
 
 import msgspec
 
 from app.api import fields
 from app.api.auth import TOKEN_SCOPES, Access, TokenScope
-from app.api.fields import (
-    Credits,
-    Name,
-    OverdraftLimit,
-    Priority,
-    Reason,
-    SignedCredits,
-    Strict,
-    Threshold,
-    TokenSeconds,
-)
+from app.api.fields import Name, OverdraftLimit, SpendLimit, Strict, Threshold, TokenSeconds
+from app.api.grants import GrantAnswer, grant_answer
 from app.api.http import REPLAYED, Answer, Call, Route
+from app.api.members import SpentAnswer, spend_limit, spent
 from app.config import LIMITS
 from app.errors import (
     ForbiddenScope,
     IdempotencyConflict,
-    InsufficientCredits,
     InvalidRequest,
     NotFound,
     OutcomeUnknown,
     Unavailable,
 )
-from app.rules.ledger import SETTINGS, AddGrant, Adjust, Category, ChangeSettings, Entry, Grant, OpenWallet, Wallet
+from app.rules.operations import ChangeSettings, OpenWallet
 from app.rules.times import rfc3339
-from app.store import reads
+from app.rules.wallet import Entry, Grant, Wallet, burn_down_order
 from app.store.ids import new_id
-
-
-class GrantAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Credits that came in together, and what remains of them."""
-
-    id: str
-    category: str
-    status: str
-    credits: int
-    remaining: int
-    priority: int
-    effective_at: str
-    expires_at: str | None
-    source: str
+from app.store.settled import settled_state, settled_wallets
 
 
 class WalletAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +39,8 @@ class WalletAnswer(msgspec.Struct, frozen=True, kw_only=True):
     low: bool
     frozen: bool
     overdraft_limit: int
-    spend_limit: None
+    spend_limit: SpendLimit | None
+    spent: SpentAnswer
     auto_top_up: None
     grants: list[GrantAnswer]
     created_at: str
@@ -102,41 +83,8 @@ class SettingsRequest(Strict, frozen=True, kw_only=True):
     name: Name | None | msgspec.UnsetType = msgspec.UNSET
     low_balance_threshold: Threshold | None | msgspec.UnsetType = msgspec.UNSET
     overdraft_limit: OverdraftLimit | msgspec.UnsetType = msgspec.UNSET
+    spend_limit: SpendLimit | None | msgspec.UnsetType = msgspec.UNSET
     frozen: bool | msgspec.UnsetType = msgspec.UNSET
-
-
-class GrantRequest(Strict, frozen=True, kw_only=True):
-    """Credits to give."""
-
-    credits: Credits
-    category: Category
-    reason: Reason | None = None
-    priority: Priority = 50
-    idempotency_key: str | None = None
-
-
-class AdjustmentRequest(Strict, frozen=True, kw_only=True):
-    """A correction, with why."""
-
-    credits: SignedCredits
-    reason: Reason
-    idempotency_key: str | None = None
-
-
-class AdjustmentAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The correction as the ledger has it."""
-
-    id: str
-    customer_id: str
-    kind: str
-    description: str
-    credits: int
-    reason: str
-    balance: int
-    held: int
-    available: int
-    version: int
-    created_at: str
 
 
 class TokenRequest(Strict, frozen=True, kw_only=True):
@@ -163,8 +111,9 @@ async def list_wallets(call: Call) -> Answer:
     low = call.query.get("low", "false")
     if low not in ("true", "false"):
         raise InvalidRequest("low: true or false.", field="low")
-    found, after = await reads.wallets(
+    found, after = await settled_wallets(
         call.services.db,
+        call.services.writer,
         query=query,
         low=low == "true",
         limit=fields.limit(call),
@@ -202,10 +151,11 @@ def _as_opened(entry: Entry) -> WalletAnswer:
 
 
 async def _as_it_stands(call: Call, customer_id: str) -> WalletAnswer:
-    found = await reads.wallet_and_grants(call.services.db, customer_id)
-    if found is None:
+    state = await settled_state(call.services.db, call.services.writer, customer_id)
+    if state is None:
         raise NotFound("There is no wallet for this customer yet.", customer_id=customer_id)
-    return wallet_answer(*found)
+    waiting = sorted((grant for grant in state.others.values() if grant.remaining), key=burn_down_order)
+    return wallet_answer(state.wallet, [*state.grants, *waiting])
 
 
 async def _as_written(call: Call, customer_id: str) -> WalletAnswer:
@@ -231,69 +181,19 @@ async def change_settings(call: Call) -> Answer:
             customer_id=customer_id,
             id=new_id("set", customer_id),
             actor=call.actor,
-            changes={name: value for name in SETTINGS if (value := getattr(body, name)) is not msgspec.UNSET},
+            changes=_changes(body),
         )
     )
     return Answer(await _as_written(call, outcome.wallet.customer_id))
 
 
-async def add_grant(call: Call) -> Answer:
-    """Gives credits."""
-    body: GrantRequest = call.body
-    customer_id = fields.path_customer(call)
-    key, request_hash = call.idempotency()
-    outcome = await call.services.writer.submit(
-        AddGrant(
-            customer_id=customer_id,
-            id=new_id("grant", customer_id),
-            actor=call.actor,
-            key=key,
-            request_hash=request_hash,
-            credits=body.credits,
-            category=body.category,
-            priority=body.priority,
-            reason=fields.printable(body.reason, "reason"),
-        )
-    )
-    assert outcome.entry is not None
-    made = msgspec.convert((outcome.entry.detail or {})["grant"], Grant)
-    return Answer(grant_answer(made), 201, REPLAYED if outcome.replayed else ())
-
-
-async def adjust(call: Call) -> Answer:
-    """Corrects a balance."""
-    body: AdjustmentRequest = call.body
-    customer_id = fields.path_customer(call)
-    if body.credits == 0:
-        raise InvalidRequest("credits: an adjustment moves at least one credit, up or down.", field="credits")
-    key, request_hash = call.idempotency()
-    outcome = await call.services.writer.submit(
-        Adjust(
-            customer_id=customer_id,
-            id=new_id("adj", customer_id),
-            actor=call.actor,
-            key=key,
-            request_hash=request_hash,
-            credits=body.credits,
-            reason=fields.printable(body.reason, "reason") or "",
-        )
-    )
-    entry = outcome.entry
-    assert entry is not None
-    answer = AdjustmentAnswer(
-        id=entry.id,
-        customer_id=entry.customer_id,
-        kind=entry.kind,
-        description=entry.description,
-        credits=entry.credits,
-        reason=entry.reason or "",
-        balance=entry.balance,
-        held=entry.held,
-        available=entry.available,
-        version=entry.version,
-        created_at=rfc3339(entry.created_at),
-    )
-    return Answer(answer, 201, REPLAYED if outcome.replayed else ())
+def _changes(body: SettingsRequest) -> dict[str, Any]:
+    """The fields of a wallet that a request sets."""
+    named = {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not msgspec.UNSET}
+    if "spend_limit" in named:
+        limit: SpendLimit | None = named.pop("spend_limit")
+        named |= {"limit_credits": limit.credits if limit else None, "limit_per": limit.per if limit else None}
+    return named
 
 
 async def create_token(call: Call) -> Answer:
@@ -304,21 +204,6 @@ async def create_token(call: Call) -> Answer:
         customer_id, [scope for scope in TOKEN_SCOPES if scope in body.scopes], body.expires_in
     )
     return Answer(TokenAnswer(token, rfc3339(expires_at * 1000)), 201)
-
-
-def grant_answer(grant: Grant) -> GrantAnswer:
-    """A grant as the contract shows it."""
-    return GrantAnswer(
-        id=grant.id,
-        category=grant.category,
-        status="active",
-        credits=grant.credits,
-        remaining=grant.remaining,
-        priority=grant.priority,
-        effective_at=rfc3339(grant.effective_at),
-        expires_at=None if grant.expires_at is None else rfc3339(grant.expires_at),
-        source=grant.source,
-    )
 
 
 def wallet_answer(wallet: Wallet, grants: list[Grant]) -> WalletAnswer:
@@ -334,7 +219,8 @@ def wallet_answer(wallet: Wallet, grants: list[Grant]) -> WalletAnswer:
         low=wallet.low,
         frozen=wallet.frozen,
         overdraft_limit=wallet.overdraft_limit,
-        spend_limit=None,
+        spend_limit=spend_limit(wallet),
+        spent=spent(wallet),
         auto_top_up=None,
         grants=[grant_answer(grant) for grant in grants],
         created_at=rfc3339(wallet.created_at),
@@ -397,26 +283,6 @@ ROUTES = (
         request=SettingsRequest,
         answers={200: WalletAnswer},
         errors=(NotFound,),
-    ),
-    Route(
-        method="POST",
-        path="/v1/wallets/{customer_id}/grants",
-        access=_ADMIN,
-        handler=add_grant,
-        summary="Give credits",
-        request=GrantRequest,
-        answers={201: GrantAnswer},
-        errors=(IdempotencyConflict,),
-    ),
-    Route(
-        method="POST",
-        path="/v1/wallets/{customer_id}/adjustments",
-        access=_ADMIN,
-        handler=adjust,
-        summary="Correct a balance",
-        request=AdjustmentRequest,
-        answers={201: AdjustmentAnswer},
-        errors=(IdempotencyConflict, InsufficientCredits, NotFound),
     ),
     Route(
         method="POST",

@@ -15,6 +15,7 @@ from app.demo.sandbox import PATH as SANDBOX_PATH
 from app.demo.sandbox import Sandbox
 from app.demo.seed import CUSTOMER, seed
 from app.errors import StartRefused
+from app.store.dialect import place
 from app.store.migrate import is_ledger_of_others
 
 DATABASE_URL = "sqlite:///chargly-demo.db"
@@ -50,7 +51,7 @@ def check_ledger(config: Config) -> None:
     if is_ledger_of_others(config, CUSTOMER):
         raise StartRefused(
             "DATABASE_URL names a ledger with wallets of its own, and the demo is no place for those: "
-            "unset it, or name a new file."
+            "unset it, or name a new one."
         )
 
 
@@ -61,7 +62,7 @@ def welcome(config: Config, address: str, *, key_is_ours: bool) -> str:
         f"\n  Chargly demo   {address}/demo\n"
         f"  API key        {config.api_key if key_is_ours else 'as set in CHARGLY_API_KEY'}\n"
         f"  Payments       {money}\n"
-        f"  Ledger         {config.database_url.removeprefix('sqlite:///')}\n\n"
+        f"  Ledger         {place(config.database_url)}\n\n"
         "  Ctrl+C stops it.\n"
     )
 

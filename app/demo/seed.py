@@ -3,7 +3,7 @@
 from typing import Final
 
 from app.api.services import Services
-from app.rules.ledger import AddGrant, Event, OpenWallet
+from app.rules.operations import AddGrant, Event, OpenWallet
 from app.store import reads
 from app.store.ids import new_id
 

@@ -6,8 +6,8 @@ import msgspec
 
 from app.config import Limits
 from app.live.messages import PublicEntry, WalletMessage, encode, public_entry
-from app.rules.ledger import Wallet
 from app.rules.times import rfc3339
+from app.rules.wallet import Wallet
 from app.store.batch import Change
 from app.store.reads import moved_credits
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from app.rules.ledger import Entry
+from app.rules.wallet import Entry
 
 
 class PublicEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from app.config import Config
 from app.errors import InvalidRequest, NotFound, StripeNotConfigured, StripeUnavailable
 from app.payments.gateway import Gateway, Session, StripeEvent, parse_session
-from app.rules.ledger import TopUp
+from app.rules.operations import TopUp
 from app.store import checkouts
 from app.store.catalogue import CatalogueStore
 from app.store.checkouts import Checkout

@@ -6,192 +6,62 @@ It reads no clock and no database, so every promise of the ledger can be tested 
 The promises that hold after every call:
 
 - each entry's version is the one before plus 1, and it stores the balance, held and available credits after it;
-- `balance` = the sum of what remains in the grants − the debt (the part of a balance below zero);
-- no event and no adjustment takes `available` below zero (an overdraft that is lowered may leave it there);
+- `balance` = the sum of what remains in the grants that have become effective − `debt`;
+- `held` = the sum of the open holds;
+- no event, hold, expiry, void or adjustment takes `available` below zero (a lowered overdraft may leave it there);
 - a refusal is an exception, and nothing has happened.
 """
 
-from collections.abc import Mapping
-from typing import Any, Final, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 
-from app.config import BALANCE_MAX
-from app.errors import IdempotencyConflict, InsufficientCredits, InvalidRequest, NotFound, WalletFrozen
-from app.rules.pricing import Catalogue, Quote
+from app.config import BALANCE_MAX, GRANTS_MAX, HOLDS_OPEN_MAX
+from app.errors import (
+    HoldNotOpen,
+    IdempotencyConflict,
+    InsufficientCredits,
+    InvalidRequest,
+    NotFound,
+    SpendLimitReached,
+    TooManyHolds,
+    UnknownEvent,
+    WalletFrozen,
+)
+from app.rules.change import Change
+from app.rules.limits import left_of_limit, limit_of
+from app.rules.operations import (
+    AddGrant,
+    Adjust,
+    Capture,
+    ChangeSettings,
+    Event,
+    LimitMember,
+    MakeHold,
+    OpenWallet,
+    Operation,
+    Release,
+    Reverse,
+    Settle,
+    TopUp,
+    VoidGrant,
+    grant_id_for,
+)
+from app.rules.periods import RECURS_BEFORE, occurrence
+from app.rules.pricing import Catalogue, Quote, total_of
+from app.rules.settling import ends_of_period, label_of, of_hold, settle, take_lapsed, take_needless
+from app.rules.wallet import Applied, Entry, Grant, Hold, State, Wallet
 
-Category = Literal["paid", "promotional"]
-EntryKind = Literal["event", "grant", "top_up", "adjustment", "settings"]
-
-PRIORITY_DEFAULT: Final = 50
-_NEVER: Final = 2**63 - 1
-
-
-class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """Credits that came in together and are spent together.
-
-    `version` is that of the entry that made it; times are milliseconds since 1970 in UTC; `amount` is what was paid
-    for it, in minor units of `currency`.
-    """
-
-    id: str
-    version: int
-    category: Category
-    credits: int
-    remaining: int
-    priority: int = PRIORITY_DEFAULT
-    source: str
-    created_at: int
-    effective_at: int
-    expires_at: int | None = None
-    amount: int | None = None
-    currency: str | None = None
-
-
-class Wallet(msgspec.Struct, frozen=True, kw_only=True):
-    """One customer's wallet, in credits. Version 0 is a wallet that nobody has opened yet."""
-
-    customer_id: str
-    name: str | None = None
-    balance: int = 0
-    held: int = 0
-    version: int = 0
-    overdraft_limit: int = 0
-    low_balance_threshold: int | None = None
-    frozen: bool = False
-    created_at: int = 0
-    last_entry_at: int = 0
-
-    @property
-    def available(self) -> int:
-        """What may be spent now: balance − held + overdraft limit."""
-        return self.balance - self.held + self.overdraft_limit
-
-    @property
-    def low(self) -> bool:
-        """Whether the balance is below the wallet's own threshold."""
-        return self.low_balance_threshold is not None and self.balance < self.low_balance_threshold
-
-
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the ledger, never changed: what happened, by how many credits, and how the wallet stood after it.
-
-    `draws` lists what was taken from which grant, as `(grant id, credits)`; `cost_nanos` is the provider's cost in
-    billionths of a US dollar; `detail` holds what the answer to the operation needs beside the columns.
-    """
-
-    customer_id: str
-    version: int
-    id: str
-    kind: EntryKind
-    description: str
-    credits: int
-    balance: int
-    held: int
-    available: int
-    created_at: int
-    event: str | None = None
-    model: str | None = None
-    member: str | None = None
-    quantity: int | None = None
-    unit_credits: int | None = None
-    price_version: int | None = None
-    cost_nanos: int | None = None
-    draws: tuple[tuple[str, int], ...] | None = None
-    metadata: dict[str, Any] | None = None
-    reason: str | None = None
-    actor: str | None = None
-    detail: dict[str, Any] | None = None
-    idempotency_key: str | None = None
-    request_hash: str | None = None
-
-
-class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """Something asked of one wallet.
-
-    `id` is made before the operation is sent and becomes its entry's, so that a commit whose outcome is unknown can be
-    looked up. `key` is the caller's idempotency key with a hash of the request it came with; `actor` names who asked.
-    """
-
-    customer_id: str
-    id: str
-    actor: str | None = None
-    key: str | None = None
-    request_hash: str | None = None
-
-
-class Event(Operation, frozen=True, kw_only=True):
-    """A product's action. `credits`, when given, is the whole price; otherwise the catalogue says."""
-
-    event: str
-    quantity: int = 1
-    model: str | None = None
-    credits: int | None = None
-    member: str | None = None
-    cost_nanos: int | None = None
-    metadata: dict[str, Any]
-
-
-class AddGrant(Operation, frozen=True, kw_only=True):
-    """Credits given by hand."""
-
-    credits: int
-    category: Category
-    priority: int = PRIORITY_DEFAULT
-    reason: str | None = None
-
-
-class Adjust(Operation, frozen=True, kw_only=True):
-    """A correction with a reason: up makes a promotional grant, down burns grants in order."""
-
-    credits: int
-    reason: str
-
-
-class TopUp(Operation, frozen=True, kw_only=True):
-    """Credits that were bought. Its id follows from the checkout, so however often it is reported it lands once."""
-
-    credits: int
-    checkout_id: str
-    description: str
-    amount: int
-    currency: str
-
-
-class OpenWallet(Operation, frozen=True, kw_only=True):
-    """A wallet made by name; one that is open already stays as it is."""
-
-    name: str | None = None
-    low_balance_threshold: int | None = None
-
-
-class ChangeSettings(Operation, frozen=True, kw_only=True):
-    """New values for some of `SETTINGS`; those not named stay."""
-
-    changes: Mapping[str, Any]
-
-
-SETTINGS: Final = ("name", "low_balance_threshold", "overdraft_limit", "frozen")
-
-
-class State(msgspec.Struct, frozen=True):
-    """A wallet and its grants that are not used up, in burn-down order."""
-
-    wallet: Wallet
-    grants: tuple[Grant, ...] = ()
-
-
-class Applied(msgspec.Struct, frozen=True):
-    """What an operation did: the state after it, its entries (its own last), and the grants it made or drew from."""
-
-    state: State
-    entries: tuple[Entry, ...]
-    grants: tuple[Grant, ...]
+CAPTURE_EVENT: Final = "hold.capture"
+"""What a capture is entered as where neither it nor its hold names an event."""
+_HELD_LABEL: Final = "Credits set apart"
+_OPENS: Final = (Event, MakeHold, AddGrant, TopUp, OpenWallet, LimitMember)
 
 
 def apply(state: State, operation: Operation, catalogue: Catalogue, now: int, welcome_credits: int = 0) -> Applied:
-    """Applies one operation to one wallet.
+    """Applies one operation to one wallet, after what time has brought.
 
     Args:
         state: the wallet as it stands; a customer never seen before has one of version 0.
@@ -202,30 +72,71 @@ def apply(state: State, operation: Operation, catalogue: Catalogue, now: int, we
         welcome_credits: what a wallet is given when it is made, by an entry of its own.
 
     Raises:
-        InsufficientCredits, WalletFrozen, UnknownEvent, InvalidRequest, NotFound: nothing happened.
+        InsufficientCredits, SpendLimitReached, WalletFrozen, UnknownEvent, InvalidRequest, NotFound, HoldNotOpen,
+        TooManyHolds: nothing happened.
 
     """
-    change = _Change(state, operation, max(now, state.wallet.last_entry_at))
-    if state.wallet.version == 0:
-        if isinstance(operation, Adjust | ChangeSettings):
+    wallet = state.wallet
+    change = Change(state, operation, max(now, wallet.last_entry_at))
+    if wallet.due_at is not None and wallet.due_at <= change.now:
+        settle(change)
+    if wallet.version == 0:
+        if not isinstance(operation, _OPENS):
             raise NotFound("There is no wallet for this customer yet.", customer_id=operation.customer_id)
         change.open(welcome_credits)
-    match operation:
-        case Event():
-            _event(change, operation, catalogue)
-        case AddGrant():
-            _add_grant(change, operation)
-        case Adjust():
-            _adjust(change, operation)
-        case TopUp():
-            _top_up(change, operation)
-        case OpenWallet():
-            _open_wallet(change, operation)
-        case ChangeSettings():
-            _change_settings(change, operation)
-        case _:
-            raise TypeError(f"no rule for {type(operation).__name__}")
+    _RULES[type(operation)](change, operation, catalogue)
+    if change.others:
+        take_needless(change)
     return change.result()
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """What an action would cost now, and what would become of it.
+
+    `refusal` is the code of what would refuse it; `covers` says how many such actions the wallet and its limits cover
+    (None: any number).
+    """
+
+    credits: int
+    refusal: str | None
+    balance: int
+    available: int
+    covers: int | None
+
+
+def offer(state: State, operation: Event, catalogue: Catalogue, now: int, welcome_credits: int = 0) -> Offer:
+    """What `apply` would make of an event; takes the same.
+
+    Raises:
+        UnknownEvent, InvalidRequest: it has no price.
+
+    """
+    credits = catalogue.quote(operation.event, operation.model, operation.quantity).credits
+    refusal = None
+    try:
+        apply(state, operation, catalogue, now, welcome_credits)
+    except (InsufficientCredits, SpendLimitReached, WalletFrozen) as error:
+        refusal = error.code
+    wallet = _as_of(state, operation, now, welcome_credits)
+    now = max(now, wallet.last_entry_at)
+    most = [0 if wallet.frozen else max(0, wallet.available), left_of_limit(wallet, now, held=wallet.held)]
+    if operation.member is not None and (member := state.members.get(operation.member)) is not None:
+        most.append(left_of_limit(member, now, held=member.held))
+    return Offer(
+        credits=credits,
+        refusal=refusal,
+        balance=wallet.balance,
+        available=wallet.available,
+        covers=min(left for left in most if left is not None) // credits if credits else None,
+    )
+
+
+def _as_of(state: State, operation: Operation, now: int, welcome_credits: int) -> Wallet:
+    """The wallet as an operation would find it: opened where it is new, with what time has brought."""
+    if state.wallet.version == 0:
+        return replace(state.wallet, balance=welcome_credits)
+    settling = Settle(customer_id=operation.customer_id, id=operation.id)
+    return apply(state, settling, Catalogue(0, {}), now).state.wallet
 
 
 def replay(entry: Entry, operation: Operation) -> Entry:
@@ -233,62 +144,309 @@ def replay(entry: Entry, operation: Operation) -> Entry:
 
     Raises:
         IdempotencyConflict: the key came with another request then.
+        HoldNotOpen: the hold was captured by another request.
 
     """
-    if entry.id != operation.id and entry.request_hash != operation.request_hash:
+    if entry.request_hash == operation.request_hash:
+        return entry
+    if entry.id != operation.id or (operation.key is not None and operation.key == entry.idempotency_key):
         raise IdempotencyConflict
+    if isinstance(operation, Capture):
+        raise _not_open("captured")
     return entry
 
 
-def burn_down_order(grant: Grant) -> tuple[int, int, bool, int]:
-    """Sorts grants as they are spent: lowest priority number, soonest to expire, promotional before paid, oldest."""
-    return (
-        grant.priority,
-        _NEVER if grant.expires_at is None else grant.expires_at,
-        grant.category == "paid",
-        grant.version,
+# Spending
+
+
+def _event(change: Change, op: Event, catalogue: Catalogue) -> None:
+    _check_not_frozen(change)
+    quote = _price(catalogue, op.event, op.model, op.quantity, op.credits)
+    change.check_limits(quote.credits, op.member)
+    change.check_funds(quote.credits)
+    _charge(
+        change,
+        quote,
+        op,
+        event=op.event,
+        model=op.model,
+        member=op.member,
+        quantity=op.quantity,
+        metadata=op.metadata,
     )
 
 
-def _event(change: "_Change", op: Event, catalogue: Catalogue) -> None:
+def _price(catalogue: Catalogue, event: str, model: str | None, quantity: int, credits: int | None) -> Quote:
+    if credits is None:
+        return catalogue.quote(event, model, quantity)
+    return Quote(credits, None, None, catalogue.label(event))
+
+
+def _check_not_frozen(change: Change) -> None:
     if change.wallet.frozen:
-        raise WalletFrozen(customer_id=op.customer_id)
-    if op.credits is None:
-        quote = catalogue.quote(op.event, op.model, op.quantity)
-    else:
-        quote = Quote(op.credits, None, None, catalogue.label(op.event))
-    draws = change.spend(quote.credits)
+        raise WalletFrozen(customer_id=change.wallet.customer_id)
+
+
+def _charge(
+    change: Change,
+    quote: Quote,
+    op: Event | Capture,
+    *,
+    event: str,
+    model: str | None,
+    member: str | None,
+    quantity: int,
+    metadata: dict[str, Any] | None,
+    of_hold: dict[str, Any] | None = None,
+) -> None:
+    """Takes what an action costs; `of_hold` tells of the hold that it was captured from."""
+    draws = change.burn(quote.credits, lapsed_first=of_hold is not None)
+    change.count_spent(quote.credits, member)
     change.enter(
         "event",
         quote.label,
         -quote.credits,
         draws=draws,
+        event=event,
+        model=model,
+        member=member,
+        quantity=quantity,
+        unit_credits=quote.unit_credits,
+        price_version=quote.price_version,
+        cost_nanos=op.cost_nanos,
+        metadata=metadata or None,
+        detail=of_hold,
+    )
+
+
+def _reverse(change: Change, op: Reverse, _: Catalogue) -> None:
+    event = op.event
+    credits = -event.credits
+    draws = change.give_back(credits, event.draws or (), event.version)
+    change.count_given_back(credits, event.member, event.created_at)
+    change.enter(
+        "reversal",
+        f"Returned: {event.description}",
+        credits,
+        draws=draws,
+        event=event.event,
+        model=event.model,
+        member=event.member,
+        quantity=event.quantity,
+        reason=op.reason,
+        detail={"event_id": event.id, "event_at": event.created_at},
+    )
+
+
+# Holds
+
+
+def _make_hold(change: Change, op: MakeHold, catalogue: Catalogue) -> None:
+    _check_not_frozen(change)
+    if change.open_holds >= HOLDS_OPEN_MAX:
+        raise TooManyHolds(
+            f"A wallet has at most {HOLDS_OPEN_MAX} open holds; capture or release some.", limit=HOLDS_OPEN_MAX
+        )
+    price = _price_of_hold(op, catalogue)
+    credits = price.credits if op.credits is None else op.credits
+    if not credits:
+        raise InvalidRequest("credits: this event is free, and a hold sets at least one credit apart.", field="credits")
+    change.check_limits(credits, op.member)
+    change.check_funds(credits)
+    hold = Hold(
+        id=op.id,
+        version=change.version + 1,
+        status="open",
+        label=price.label,
         event=op.event,
         model=op.model,
         member=op.member,
         quantity=op.quantity,
-        unit_credits=quote.unit_credits,
-        price_version=quote.price_version,
-        cost_nanos=op.cost_nanos,
+        credits=credits,
+        unit_credits=price.unit_credits,
+        price_version=price.price_version,
+        created_at=change.now,
+        expires_at=change.now + op.expires_in * 1000,
         metadata=op.metadata or None,
+    )
+    change.count_held(credits, op.member)
+    change.put_hold(hold)
+    change.enter("hold", f"Held: {hold.label}", 0, **of_hold(hold), detail={"hold": msgspec.structs.asdict(hold)})
+
+
+def _price_of_hold(op: MakeHold, catalogue: Catalogue) -> Quote:
+    """The price that the hold pins: its capture is priced by it, even where the hold itself is over so many credits."""
+    if op.event is None:
+        return Quote(0, None, None, _HELD_LABEL)
+    if op.credits is None:
+        return catalogue.quote(op.event, op.model, op.quantity)
+    try:
+        return catalogue.quote(op.event, op.model)
+    except UnknownEvent:
+        return Quote(0, None, None, catalogue.label(op.event))
+
+
+def _capture(change: Change, op: Capture, catalogue: Catalogue) -> None:
+    hold = _open_hold(change, op.hold_id)
+    event = hold.event or op.event or CAPTURE_EVENT
+    if op.event is not None and op.event != event:
+        raise InvalidRequest(f"event: this hold is for {event!r}.", field="event")
+    quote, quantity = _price_of_capture(hold, op, event, catalogue)
+    if quote.credits > hold.credits:
+        _check_not_frozen(change)
+        change.check_limits(quote.credits, hold.member, of_hold=hold.credits)
+        change.check_funds(quote.credits, of_hold=hold.credits)
+    change.close_hold(hold, "captured")
+    _charge(
+        change,
+        quote,
+        op,
+        event=event,
+        model=hold.model,
+        member=hold.member,
+        quantity=quantity,
+        metadata=op.metadata or hold.metadata,
+        of_hold={"hold_id": hold.id, "held": hold.credits},
+    )
+    take_lapsed(change)
+
+
+def _price_of_capture(hold: Hold, op: Capture, event: str, catalogue: Catalogue) -> tuple[Quote, int]:
+    label = hold.label if hold.event is not None else catalogue.label(event)
+    if op.credits is not None:
+        return Quote(op.credits, None, None, label), hold.quantity
+    quantity = hold.quantity if op.quantity is None else op.quantity
+    if hold.unit_credits is not None:
+        if op.quantity is None and hold.credits != hold.unit_credits * hold.quantity:  # it was over so many credits
+            return Quote(hold.credits, None, None, label), quantity
+        return Quote(total_of(hold.unit_credits, quantity), hold.unit_credits, hold.price_version, label), quantity
+    if op.quantity is None:
+        return Quote(hold.credits, None, None, label), quantity
+    if hold.event is None and op.event is not None:
+        return catalogue.quote(op.event, hold.model, quantity), quantity
+    raise InvalidRequest("quantity: this hold has no price for one unit; capture it with credits.", field="quantity")
+
+
+def _release(change: Change, op: Release, _: Catalogue) -> None:
+    hold = change.close_hold(_open_hold(change, op.hold_id), "released")
+    change.enter(
+        "release",
+        f"Released: {hold.label}",
+        0,
+        **of_hold(hold),
+        reason=op.reason,
+        detail={"hold": msgspec.structs.asdict(hold)},
+    )
+    take_lapsed(change)
+
+
+def _open_hold(change: Change, hold_id: str) -> Hold:
+    hold = change.holds.get(hold_id)
+    if hold is None:
+        raise NotFound("There is no such hold.")
+    if hold.status != "open":
+        raise _not_open(hold.status)
+    return hold
+
+
+def _not_open(status: str) -> HoldNotOpen:
+    return HoldNotOpen(f"This hold is {status}.", status=status)
+
+
+# Grants and corrections
+
+
+def _add_grant(change: Change, op: AddGrant, _: Catalogue) -> None:
+    kept = len(change.grants) + sum(one.state == "pending" for one in change.others.values())
+    if kept >= GRANTS_MAX:
+        raise InvalidRequest(f"A wallet has at most {GRANTS_MAX} grants that are not used up.", field="credits")
+    starts = change.now if op.effective_at is None else max(op.effective_at, change.now)
+    _check_times(op, starts, change.now)
+    grant = Grant(
+        id=op.id,
+        version=change.version + 1,
+        state="pending" if starts > change.now else "active",
+        category=op.category,
+        credits=op.credits,
+        remaining=op.credits,
+        priority=op.priority,
+        source="grant",
+        created_at=change.now,
+        effective_at=starts,
+        expires_at=op.expires_at,
+    )
+    if op.every is not None:
+        grant = _recurring(grant, op)
+    change.check_room(op.credits)
+    if grant.state == "pending":
+        _schedule(change, grant, op)
+        return
+    grant, draws = change.bring_in(grant)
+    detail = {"grant": msgspec.structs.asdict(grant)}
+    change.enter("grant", label_of(grant), op.credits, draws=draws, reason=op.reason, detail=detail)
+
+
+def _check_times(op: AddGrant, starts: int, now: int) -> None:
+    if op.expires_at is not None and op.expires_at <= now:
+        raise InvalidRequest("expires_at: it lies in the past.", field="expires_at")
+    if op.expires_at is not None and op.expires_at <= starts:
+        raise InvalidRequest("expires_at: it must lie after effective_at.", field="expires_at")
+    if op.every is not None and starts >= RECURS_BEFORE:
+        raise InvalidRequest("effective_at: what comes again begins before the year 9999.", field="effective_at")
+
+
+def _recurring(grant: Grant, op: AddGrant) -> Grant:
+    assert op.every is not None
+    grant = replace(
+        grant, every=op.every, rollover=op.rollover or "none", anchor_at=grant.effective_at, ends_at=op.expires_at
+    )
+    return replace(grant, **ends_of_period(grant, occurrence(grant.effective_at, op.every, 1)))
+
+
+def _schedule(change: Change, grant: Grant, op: AddGrant) -> None:
+    waiting = sum(one.credits for one in change.others.values() if one.state == "pending")
+    if change.balance + waiting + grant.credits > BALANCE_MAX:
+        raise InvalidRequest(f"credits: a wallet holds at most {BALANCE_MAX} credits.", field="credits")
+    change.put(grant)
+    detail = {"grant": msgspec.structs.asdict(grant)}
+    change.enter("settings", f"Scheduled: {label_of(grant)}", 0, reason=op.reason, detail=detail)
+
+
+def _void_grant(change: Change, op: VoidGrant, _: Catalogue) -> None:
+    grant = change.grant(op.grant_id)
+    if grant is None:
+        raise NotFound("There is no such grant in this wallet.")
+    if grant.lapsed:
+        raise InvalidRequest(f"This grant is {grant.state} already.", field="grant_id", status=grant.state)
+    if not grant.remaining and grant.next_at is None:
+        raise InvalidRequest("This grant is used up; there is nothing to take back.", field="grant_id")
+    pending = grant.state == "pending"
+    taken = grant.remaining if pending else min(grant.remaining, max(0, change.available))
+    voided = replace(grant, state="voided", remaining=grant.remaining - taken, next_at=None)
+    change.put(voided)
+    credits = 0 if pending else -taken
+    change.balance += credits
+    change.enter(
+        "settings" if pending else "void",
+        "Scheduled credits withdrawn" if pending else "Credits withdrawn",
+        credits,
+        draws=((grant.id, taken),) if taken else None,
+        reason=op.reason,
+        detail={"grant": msgspec.structs.asdict(voided)},
     )
 
 
-def _add_grant(change: "_Change", op: AddGrant) -> None:
-    label = "Promotional credits" if op.category == "promotional" else "Credits added"
-    change.give("grant", label, op.id, op.credits, op.category, "grant", priority=op.priority, reason=op.reason)
-
-
-def _adjust(change: "_Change", op: Adjust) -> None:
+def _adjust(change: Change, op: Adjust, _: Catalogue) -> None:
     if op.credits > 0:
         made = grant_id_for(op.id)
         change.give("adjustment", "Adjustment", made, op.credits, "promotional", "adjustment", reason=op.reason)
     else:
-        draws = change.spend(-op.credits)
+        change.check_funds(-op.credits)
+        draws = change.burn(-op.credits)
         change.enter("adjustment", "Adjustment", op.credits, draws=draws, reason=op.reason)
 
 
-def _top_up(change: "_Change", op: TopUp) -> None:
+def _top_up(change: Change, op: TopUp, _: Catalogue) -> None:
     change.give(
         "top_up",
         op.description,
@@ -301,140 +459,48 @@ def _top_up(change: "_Change", op: TopUp) -> None:
     )
 
 
-def _open_wallet(change: "_Change", op: OpenWallet) -> None:
-    if not change.opened:
-        return
-    change.wallet = replace(change.wallet, name=op.name, low_balance_threshold=op.low_balance_threshold)
-    change.enter("settings", "Wallet opened", 0, detail=change.as_opened())
+# Settings
 
 
-def _change_settings(change: "_Change", op: ChangeSettings) -> None:
+def _open_wallet(change: Change, op: OpenWallet, _: Catalogue) -> None:
+    if change.opened:
+        change.set(name=op.name, low_balance_threshold=op.low_balance_threshold)
+        change.enter("settings", "Wallet opened", 0, detail=change.as_opened())
+
+
+def _change_settings(change: Change, op: ChangeSettings, _: Catalogue) -> None:
     changes = {name: value for name, value in op.changes.items() if getattr(change.wallet, name) != value}
     if changes:
-        change.wallet = replace(change.wallet, **changes)
+        change.set(**changes)
         change.enter("settings", "Settings changed", 0, detail=changes)
 
 
-def grant_id_for(operation_id: str, suffix: str = "") -> str:
-    """The id of a grant that an operation makes beside its own entry: it follows from the operation's."""
-    return f"grant_{operation_id.partition('_')[2]}{suffix}"
+def _limit_member(change: Change, op: LimitMember, _: Catalogue) -> None:
+    member = change.member(op.member)
+    known = op.member in change.members
+    if known and (member.limit_credits, member.limit_per) == (op.limit_credits, op.limit_per):
+        return
+    change.put_member(replace(member, limit_credits=op.limit_credits, limit_per=op.limit_per))
+    detail = {"member": op.member, "spend_limit": limit_of(op.limit_credits, op.limit_per)}
+    change.enter("settings", "Member's limit changed", 0, member=op.member, detail=detail)
 
 
-class _Change:
-    """A wallet while one operation is applied to it. Lives inside one call of `apply` and never leaves it."""
+def _settle(_change: Change, _op: Settle, _: Catalogue) -> None:
+    """Time has been brought already."""
 
-    def __init__(self, state: State, operation: Operation, now: int) -> None:
-        self.wallet = state.wallet
-        self.opened = False
-        self._before = state
-        self._grants = state.grants
-        self._operation = operation
-        self._now = now
-        self._entries: list[Entry] = []
-        self._touched: dict[str, Grant] = {}
 
-    def open(self, welcome_credits: int) -> None:
-        self.opened = True
-        self.wallet = replace(self.wallet, created_at=self._now)
-        if welcome_credits:
-            made = grant_id_for(self._operation.id, "w")
-            self.give("grant", "Welcome credits", made, welcome_credits, "promotional", "welcome", entry_id=made)
-
-    def spend(self, credits: int) -> tuple[tuple[str, int], ...]:
-        """Takes credits from the grants in burn-down order; what they lack becomes debt, within the overdraft."""
-        wallet = self.wallet
-        if credits > wallet.available:
-            raise InsufficientCredits(
-                f"This needs {credits} credits and {max(wallet.available, 0)} are available.",
-                required=credits,
-                available=wallet.available,
-                balance=wallet.balance,
-            )
-        draws: list[tuple[str, int]] = []
-        left, rest = credits, self._grants
-        while left and rest:
-            grant = rest[0]
-            taken = min(left, grant.remaining)
-            left -= taken
-            grant = replace(grant, remaining=grant.remaining - taken)
-            rest = (grant, *rest[1:]) if grant.remaining else rest[1:]
-            self._touched[grant.id] = grant
-            draws.append((grant.id, taken))
-        self._grants = rest
-        self.wallet = replace(wallet, balance=wallet.balance - credits)
-        return tuple(draws)
-
-    def give(
-        self,
-        kind: EntryKind,
-        label: str,
-        grant_id: str,
-        credits: int,
-        category: Category,
-        source: str,
-        *,
-        priority: int = PRIORITY_DEFAULT,
-        amount: int | None = None,
-        currency: str | None = None,
-        reason: str | None = None,
-        entry_id: str | None = None,
-    ) -> None:
-        """Brings credits in as a grant, by an entry. A debt is paid first; the grant holds what is left."""
-        wallet = self.wallet
-        if wallet.balance + credits > BALANCE_MAX:
-            raise InvalidRequest(f"A wallet holds at most {BALANCE_MAX} credits.", field="credits")
-        debt_paid = min(credits, max(0, -wallet.balance))
-        grant = Grant(
-            id=grant_id,
-            version=wallet.version + 1,
-            category=category,
-            credits=credits,
-            remaining=credits - debt_paid,
-            priority=priority,
-            source=source,
-            created_at=self._now,
-            effective_at=self._now,
-            amount=amount,
-            currency=currency,
-        )
-        self._touched[grant.id] = grant
-        if grant.remaining:
-            self._grants = tuple(sorted((*self._grants, grant), key=burn_down_order))
-        self.wallet = replace(wallet, balance=wallet.balance + credits)
-        detail = {"grant": msgspec.to_builtins(grant)}
-        self.enter(kind, label, credits, reason=reason, detail=detail, entry_id=entry_id)
-
-    def enter(
-        self, kind: EntryKind, description: str, credits: int, *, entry_id: str | None = None, **columns: Any
-    ) -> None:
-        """Writes the entry of what was just done: the operation's own, unless it is given another id."""
-        op, before = self._operation, self.wallet
-        self.wallet = wallet = replace(before, version=before.version + 1, last_entry_at=self._now)
-        if entry_id is None:
-            columns |= {"idempotency_key": op.key, "request_hash": op.request_hash}
-        self._entries.append(
-            Entry(
-                customer_id=wallet.customer_id,
-                version=wallet.version,
-                id=entry_id or op.id,
-                kind=kind,
-                description=description,
-                credits=credits,
-                balance=wallet.balance,
-                held=wallet.held,
-                available=wallet.available,
-                created_at=self._now,
-                actor=op.actor,
-                **columns,
-            )
-        )
-
-    def as_opened(self) -> dict[str, Any]:
-        """The wallet as its opening entry leaves it: a replay answers with it, whatever has happened since."""
-        wallet = replace(self.wallet, version=self.wallet.version + 1, last_entry_at=self._now)
-        return {"wallet": msgspec.to_builtins(wallet), "grants": msgspec.to_builtins(self._grants)}
-
-    def result(self) -> Applied:
-        if not self._entries:
-            return Applied(self._before, (), ())
-        return Applied(State(self.wallet, self._grants), tuple(self._entries), tuple(self._touched.values()))
+_RULES: Final[Mapping[type[Operation], Callable[[Change, Any, Catalogue], None]]] = {
+    Event: _event,
+    Reverse: _reverse,
+    MakeHold: _make_hold,
+    Capture: _capture,
+    Release: _release,
+    AddGrant: _add_grant,
+    VoidGrant: _void_grant,
+    Adjust: _adjust,
+    TopUp: _top_up,
+    OpenWallet: _open_wallet,
+    ChangeSettings: _change_settings,
+    LimitMember: _limit_member,
+    Settle: _settle,
+}

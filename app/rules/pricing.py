@@ -41,6 +41,22 @@ class Quote(msgspec.Struct, frozen=True):
     label: str
 
 
+def total_of(unit_credits: int, quantity: int) -> int:
+    """What so many units cost, in credits.
+
+    Raises:
+        InvalidRequest: the product passes the limit of a credit amount (field `quantity`).
+
+    """
+    credits = unit_credits * quantity
+    if credits > CREDITS_MAX:
+        raise InvalidRequest(
+            f"{quantity} × {unit_credits} credits is more than one operation may move ({CREDITS_MAX}).",
+            field="quantity",
+        )
+    return credits
+
+
 class Catalogue(msgspec.Struct, frozen=True):
     """The prices in force. `generation` rises with every change of any of them."""
 
@@ -65,12 +81,7 @@ class Catalogue(msgspec.Struct, frozen=True):
         if price is None:
             raise self._unknown(event)
         unit = price.credits if model is None else price.per_model.get(model, price.credits)
-        credits = unit * quantity
-        if credits > CREDITS_MAX:
-            raise InvalidRequest(
-                f"{quantity} × {unit} credits is more than one operation may move ({CREDITS_MAX}).", field="quantity"
-            )
-        return Quote(credits, unit, price.version, self.label(event))
+        return Quote(total_of(unit, quantity), unit, price.version, self.label(event))
 
     def label(self, event: str) -> str:
         """What a customer reads: the price's label, or the name where it has no price of its own."""

@@ -6,6 +6,9 @@ from functools import lru_cache
 from typing import Final
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MS_MIN: Final = -62_135_596_800_000
+_MS_MAX: Final = 253_402_300_799_999
+"""The years 1 to 9999 in UTC: what can be shown again."""
 _RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)\Z")
 
 
@@ -24,9 +27,12 @@ def parse_rfc3339(text: str) -> int:
     """An RFC 3339 time, with its offset, as milliseconds.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none, or its offset carries it out of the years 1 to 9999.
 
     """
     if not _RFC3339.match(text):
         raise ValueError(f"{text[:40]!r} is not a time such as 2026-01-31T12:00:00Z")
-    return (datetime.fromisoformat(text.upper()) - _EPOCH) // timedelta(milliseconds=1)
+    ms = (datetime.fromisoformat(text.upper()) - _EPOCH) // timedelta(milliseconds=1)
+    if not _MS_MIN <= ms <= _MS_MAX:
+        raise ValueError(f"{text[:40]!r} lies outside of the years 1 to 9999 in UTC")
+    return ms

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -12,6 +13,7 @@ from app.errors import InvalidRequest, NotFound, Unavailable, VersionConflict
 from app.rules.pricing import Catalogue, Price
 from app.store import schema
 from app.store.db import Database, Script
+from app.store.dialect import Dialect
 from app.store.ids import now_ms
 
 log = logging.getLogger("chargly.store")
@@ -19,12 +21,9 @@ log = logging.getLogger("chargly.store")
 _IN_FORCE: Final = (
     "prices AS p WHERE archived = 0 AND version = (SELECT max(version) FROM prices AS q WHERE q.event = p.event)"
 )
-CATALOGUE_SQL: Final = (
-    "SELECT json_object('generation', (SELECT generation FROM instance), 'prices', json((SELECT json_group_array("
-    "json_object('event', event, 'version', version, 'credits', credits, 'label', label, 'per_model', json(per_model)))"
-    f" FROM {_IN_FORCE})))"
-)
-_BUMP: Final = "UPDATE instance SET generation = generation + 1 RETURNING generation"
+_BUMP: Final = "UPDATE instance SET generation = generation + 1"
+"""First in a transaction: its lock on the row lets one process at a time change the catalogue."""
+_LOCK: Final = "UPDATE instance SET generation = generation"
 
 
 class PriceVersion(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,8 +56,17 @@ class _Decoded(msgspec.Struct):
     prices: list[Price]
 
 
+@cache
+def catalogue_sql(dialect: Dialect) -> str:
+    """The statement that reads the prices in force and their generation: one row, of one column of JSON."""
+    fields = {name: name for name in ("event", "version", "credits", "label")}
+    price = dialect.json_object(fields | {"per_model": dialect.document("per_model")})
+    whole = {"generation": "(SELECT generation FROM instance)", "prices": dialect.json_rows(price, _IN_FORCE)}
+    return f"SELECT {dialect.json_object(whole)}"
+
+
 def decode_catalogue(text: str) -> Catalogue:
-    """The catalogue from the one row of `CATALOGUE_SQL`."""
+    """The catalogue from the one row of `catalogue_sql`."""
     decoded = msgspec.json.decode(text, type=_Decoded)
     return Catalogue(decoded.generation, {price.event: price for price in decoded.prices})
 
@@ -75,7 +83,7 @@ class CatalogueStore:
         """The catalogue as committed now; read whole only where its generation has moved."""
         row = await self._db.fetch_one(select(schema.instance.c.generation))
         if row is None or row.generation != self.current.generation:
-            loaded = await self._db.fetch_one(CATALOGUE_SQL)
+            loaded = await self._db.fetch_one(catalogue_sql(self._db.dialect))
             read = decode_catalogue(loaded[0]) if loaded else self.current
             if read.generation > self.current.generation:  # the writer may have read a newer one meanwhile
                 self.current = read
@@ -140,6 +148,7 @@ class CatalogueStore:
         text = msgspec.json.encode(per_model, order="deterministic").decode()
 
         def script() -> Script[PriceVersion]:
+            yield _BUMP, ()
             latest = yield from self._latest(event, expected_version)
             if latest is None or latest.archived:
                 [[count]] = yield f"SELECT count(*) FROM {_IN_FORCE}", ()
@@ -149,7 +158,6 @@ class CatalogueStore:
             now = now_ms()
             row = (event, version, credits, label, text, 0, now, actor)
             yield _INSERT_PRICE, row
-            yield _BUMP, ()
             return PriceVersion(
                 event=event,
                 version=version,
@@ -173,11 +181,11 @@ class CatalogueStore:
         """
 
         def script() -> Script[None]:
+            yield _BUMP, ()
             latest = yield from self._latest(event, None)
             if latest is None or latest.archived:
                 raise NotFound(f"The event {event!r} has no price of its own.", event=event)
             yield _ARCHIVE_PRICE, (now_ms(), actor, event, latest.version)
-            yield _BUMP, ()
 
         await self._db.transact(script)
         await self._refresh()
@@ -217,6 +225,7 @@ class CatalogueStore:
         """
 
         def script() -> Script[None]:
+            yield _LOCK, ()
             [[count]] = yield "SELECT count(*) FROM packs WHERE archived = 0 AND code <> ?", (pack.code,)
             if count >= self._limits.packs_max:
                 raise InvalidRequest(f"There may be {self._limits.packs_max} packs at most.", field="code")

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from app.errors import IdempotencyConflict
+from app.errors import IdempotencyConflict, TransactionFailed
 from app.store import schema
 from app.store.db import Database, Script
 
@@ -37,6 +37,7 @@ _INSERT = f"INSERT INTO checkouts ({', '.join(_COLUMNS)}) VALUES ({', '.join('?'
 _BY_KEY = f"SELECT {', '.join(_COLUMNS)} FROM checkouts WHERE customer_id = ? AND idempotency_key = ?"
 _OPENED = "UPDATE checkouts SET session_id = ?, url = ?, expires_at = ? WHERE id = ? AND session_id IS NULL"
 _BY_ID = f"SELECT {', '.join(_COLUMNS)} FROM checkouts WHERE id = ?"
+_WALLET = "SELECT 1 FROM wallets WHERE customer_id = ?"
 _ENTRY_BY_KEY = "SELECT 1 FROM entries WHERE customer_id = ? AND idempotency_key = ?"
 
 
@@ -50,6 +51,8 @@ async def create(db: Database, checkout: Checkout) -> Checkout:
 
     def script() -> Script[Checkout]:
         if checkout.idempotency_key is not None:
+            # An event of another process with the same key is found, or waits and finds this.
+            yield f"{_WALLET}{db.dialect.for_update()}", (checkout.customer_id,)
             rows = yield _BY_KEY, (checkout.customer_id, checkout.idempotency_key)
             if rows:
                 return _same_request(Checkout(**dict(zip(_COLUMNS, rows[0], strict=True))), checkout.request_hash)
@@ -58,7 +61,12 @@ async def create(db: Database, checkout: Checkout) -> Checkout:
         yield _INSERT, msgspec.structs.astuple(checkout)
         return checkout
 
-    return await db.transact(script)
+    try:
+        return await db.transact(script)
+    except TransactionFailed as error:
+        if not error.rows_refused or checkout.idempotency_key is None:
+            raise
+        return await db.transact(script)  # another process had the key first, and what it wrote is found now
 
 
 async def find_by_key(db: Database, customer_id: str, key: str, request_hash: str | None) -> Checkout | None:

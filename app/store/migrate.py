@@ -1,5 +1,6 @@
 """Brings a database to this version's schema, and refuses one that is not ours."""
 
+import asyncio
 import contextlib
 import sqlite3
 from pathlib import Path
@@ -14,50 +15,45 @@ from alembic.util import CommandError
 
 from app.config import Config
 from app.errors import StartRefused
-from app.store.db import sqlite_path, sqlite_pragmas
+from app.store.dialect import dialect_of, place
 from app.store.schema import APPLICATION_ID
+from app.store.sqlite import sqlite_path, sqlite_pragmas
 
 
 def migrate(config: Config) -> str:
     """Runs the missing migrations, in one transaction, and returns the revision that the database is at now.
 
+    Called before an event loop runs. Several processes may call it at once: one migrates, the others wait for it.
+
     Raises:
-        StartRefused: the file cannot be read or written, is no database, or belongs to another program.
+        StartRefused: the database cannot be reached, read or written, is none, or belongs to another program.
 
     """
-    path = sqlite_path(config.database_url)
-    _check_folder(path)
-    engine = _engine(config, path)
     try:
-        with engine.connect() as connection:
-            with connection.begin():
-                _check_ours(connection, path)
-                command.upgrade(_alembic(connection), "head")
-                connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
-            return MigrationContext.configure(connection).get_current_revision() or ""
+        if dialect_of(config.database_url).is_sqlite:
+            return _migrate_sqlite(config, sqlite_path(config.database_url))
+        from app.store.postgres_start import prepare  # noqa: PLC0415 - asyncpg is there only with its extra
+
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            return runner.run(prepare(config, _upgraded))
     except CommandError as error:
         raise StartRefused(
-            f"{path} was made by a newer version of Chargly ({error}): "
-            "update this one, or set DATABASE_URL to another file."
+            f"{place(config.database_url)} was made by a newer version of Chargly ({error}): "
+            "update this one, or let DATABASE_URL name another."
         ) from error
-    except sa.exc.DatabaseError as error:
-        raise StartRefused(_sentence(path, error)) from error
-    finally:
-        engine.dispose()
 
 
 def is_ledger_of_others(config: Config, customer_id: str) -> bool:
-    """Whether the file has wallets, and this customer's is none of them. Reads only, whatever schema it has."""
-    path = sqlite_path(config.database_url)
-    if not path.is_file():
-        return False
-    try:
-        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-            query = "SELECT count(*), count(*) FILTER (WHERE customer_id = ?) FROM wallets"
-            wallets, own = connection.execute(query, (customer_id,)).fetchone()
-    except sqlite3.Error:  # no ledger of ours; `migrate` says what it is
-        return False
-    return bool(wallets and not own)
+    """Whether the database has wallets, and this customer's is none of them. Reads only, whatever schema it has.
+
+    Called before an event loop runs.
+    """
+    if dialect_of(config.database_url).is_sqlite:
+        return _is_file_of_others(sqlite_path(config.database_url), customer_id)
+    from app.store.postgres_start import is_of_others  # noqa: PLC0415 - asyncpg is there only with its extra
+
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        return runner.run(is_of_others(config, customer_id))
 
 
 def head() -> str:
@@ -65,7 +61,45 @@ def head() -> str:
     return ScriptDirectory.from_config(_alembic(None)).get_current_head() or ""
 
 
-def _engine(config: Config, path: Path) -> sa.Engine:
+def _upgraded(connection: sa.Connection) -> str:
+    command.upgrade(_alembic(connection), "head")
+    return MigrationContext.configure(connection).get_current_revision() or ""
+
+
+def _alembic(connection: sa.Connection | None) -> AlembicConfig:
+    alembic = AlembicConfig()
+    alembic.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    alembic.attributes["connection"] = connection
+    return alembic
+
+
+def _migrate_sqlite(config: Config, path: Path) -> str:
+    _check_folder(path)
+    engine = _sqlite_engine(config, path)
+    try:
+        with engine.begin() as connection:
+            _check_ours(connection, path)
+            revision = _upgraded(connection)
+            connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+            return revision
+    except sa.exc.DatabaseError as error:
+        raise StartRefused(_sentence(path, error)) from error
+    finally:
+        engine.dispose()
+
+
+def _is_file_of_others(path: Path, customer_id: str) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            query = "SELECT EXISTS (SELECT 1 FROM wallets) AND NOT EXISTS (SELECT 1 FROM wallets WHERE customer_id = ?)"
+            return bool(connection.execute(query, (customer_id,)).fetchone()[0])
+    except sqlite3.Error:  # no ledger of ours; `migrate` says what it is
+        return False
+
+
+def _sqlite_engine(config: Config, path: Path) -> sa.Engine:
     engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.NullPool)
 
     @sa.event.listens_for(engine, "connect")
@@ -79,13 +113,6 @@ def _engine(config: Config, path: Path) -> sa.Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
-
-
-def _alembic(connection: sa.Connection | None) -> AlembicConfig:
-    alembic = AlembicConfig()
-    alembic.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    alembic.attributes["connection"] = connection
-    return alembic
 
 
 def _check_folder(path: Path) -> None:

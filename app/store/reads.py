@@ -1,17 +1,21 @@
 """What is read of wallets and their ledger. Lists go by index and cursor, never by offset."""
 
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Select, and_, or_, select
+from msgspec.structs import replace
+from sqlalchemy import Select, and_, literal_column, or_, select
 
-from app.rules.ledger import Entry, Grant, Wallet, burn_down_order
+from app.rules.wallet import QUIET_KINDS, Entry, Hold, Member, State, Wallet
 from app.store import schema
+from app.store.batch import states
 from app.store.db import Database
+from app.store.ids import now_ms
+from app.store.statements import NamedRead, WalletsRead, encode_document, ledger_statements
 
-QUIET_KINDS = ("settings",)
-"""Kinds that move no credits: listed only when they are asked for."""
+_PLACEHOLDER: Final = re.compile(r"\?(\d)")
 
 
 class EntryFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,18 +33,71 @@ async def wallet(db: Database, customer_id: str) -> Wallet | None:
     return _wallet(row) if row else None
 
 
-async def wallet_and_grants(db: Database, customer_id: str) -> tuple[Wallet, list[Grant]] | None:
-    """A wallet and its grants that are not used up, in burn-down order, both as of one commit."""
-    wallets, grants = schema.wallets, schema.grants
-    live = and_(grants.c.customer_id == wallets.c.customer_id, grants.c.remaining > 0)
-    names = Grant.__struct_fields__
-    columns = [grants.c[name].label(f"grant_{name}") for name in names]
-    query = select(wallets, *columns).outerjoin(grants, live).where(wallets.c.customer_id == customer_id)
-    rows = await db.fetch_all(query)
-    if not rows:
-        return None
-    found = [Grant(**{name: getattr(row, f"grant_{name}") for name in names}) for row in rows if row.grant_id]
-    return _wallet(rows[0]), sorted(found, key=burn_down_order)
+async def state(db: Database, customer_id: str, *, member: str | None = None) -> State | None:
+    """A wallet with its grants that are not used up, as of one commit, as `rules.ledger` takes it.
+
+    Args:
+        db: where to read.
+        customer_id: whose.
+        member: somebody inside of it, whose limit counts too.
+
+    """
+    sql = ledger_statements(db.dialect).read_wallets
+    values: dict[str, Any] = {"p1": encode_document([customer_id]).decode()}
+    if db.dialect.is_sqlite:
+        values["p2"] = now_ms()
+    [row] = await db.fetch_all(_PLACEHOLDER.sub(r":p\1", sql), values)
+    found = states(msgspec.json.decode(row[0], type=WalletsRead), NamedRead([], [], [])).get(customer_id)
+    if found is None or member is None:
+        return found
+    known = await read_member(db, customer_id, member)
+    return replace(found, members={member: known}) if known else found
+
+
+async def read_member(db: Database, customer_id: str, member: str) -> Member | None:
+    """Somebody inside a wallet, None who was never seen."""
+    table = schema.members
+    row = await db.fetch_one(table.select().where(table.c.customer_id == customer_id, table.c.member == member))
+    return _member(row) if row else None
+
+
+async def members(db: Database, customer_id: str, *, limit: int, after: str | None) -> tuple[list[Member], str | None]:
+    """A page of a wallet's members by name, and the name to go on after, None on the last page."""
+    table = schema.members
+    query = table.select().where(table.c.customer_id == customer_id).order_by(table.c.member).limit(limit + 1)
+    if after is not None:
+        query = query.where(table.c.member > after)
+    found = [_member(row) for row in await db.fetch_all(query)]
+    return found[:limit], found[limit - 1].member if len(found) > limit else None
+
+
+async def hold(db: Database, hold_id: str) -> tuple[str, Hold] | None:
+    """A hold by its id, with the customer whose wallet it is in."""
+    row = await db.fetch_one(schema.holds.select().where(schema.holds.c.id == hold_id))
+    return (row.customer_id, _hold(row)) if row else None
+
+
+async def holds(
+    db: Database, customer_id: str, *, status: str | None, limit: int, before: str | None
+) -> tuple[list[Hold], str | None]:
+    """A page of a wallet's holds, newest first, and the id to go on before, None on the last page."""
+    table = schema.holds
+    query = table.select().where(table.c.customer_id == customer_id).order_by(table.c.id.desc()).limit(limit + 1)
+    if status is not None:
+        query = query.where(table.c.status == status)
+    if before is not None:
+        query = query.where(table.c.id < before)
+    found = [_hold(row) for row in await db.fetch_all(query)]
+    return found[:limit], found[limit - 1].id if len(found) > limit else None
+
+
+async def due_wallets(db: Database, limit: int) -> list[str]:
+    """Customers whose wallets time has changed, or may have, by now; the longest due first."""
+    table = schema.wallets
+    clock = db.dialect.clock()
+    now: Any = now_ms() if clock is None else literal_column(clock)
+    query = select(table.c.customer_id).where(table.c.due_at <= now).order_by(table.c.due_at).limit(limit)
+    return [row.customer_id for row in await db.fetch_all(query)]
 
 
 async def wallets(
@@ -115,6 +172,17 @@ def _contains(column: Any, text: str) -> Any:
 def _wallet(row: Any) -> Wallet:
     columns = {name: getattr(row, name) for name in Wallet.__struct_fields__}
     return Wallet(**columns | {"frozen": bool(row.frozen)})
+
+
+def _member(row: Any) -> Member:
+    return Member(**{name: getattr(row, name) for name in Member.__struct_fields__})
+
+
+def _hold(row: Any) -> Hold:
+    columns = {name: getattr(row, name) for name in Hold.__struct_fields__}
+    if row.metadata is not None:
+        columns["metadata"] = msgspec.json.decode(row.metadata)
+    return Hold(**columns)
 
 
 _DOCUMENTS = {"draws": tuple[tuple[str, int], ...], "metadata": dict[str, Any], "detail": dict[str, Any]}

@@ -25,6 +25,9 @@ from app.config import BALANCE_MAX
 APPLICATION_ID: Final = 0x43484752
 """`CHGR` in SQLite's header: a file with another one is not ours."""
 
+GRANT_LIVE: Final = "(remaining > 0 OR next_at IS NOT NULL)"
+HOLD_OPEN: Final = "status = 'open'"
+
 metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -34,14 +37,20 @@ metadata = MetaData(
 )
 
 _Whole: Final = BigInteger().with_variant(Integer(), "sqlite")
+# By code point, on both engines: cursors and the order in which wallets are locked go by it.
+_Text: Final = Text().with_variant(Text(collation="C"), "postgresql")
 
 
 def _text(name: str, *, null: bool = False) -> Column[str]:
-    return Column(name, Text, nullable=null)
+    return Column(name, _Text, nullable=null)
 
 
 def _whole(name: str, *, null: bool = False, default: int | None = None) -> Column[int]:
     return Column(name, _Whole, nullable=null, server_default=None if default is None else text(str(default)))
+
+
+def _partial_index(name: str, column: str, where: str) -> Index:
+    return Index(name, column, sqlite_where=text(where), postgresql_where=text(where))
 
 
 def _table(name: str, *parts: Any, rowid: bool = False) -> Table:
@@ -65,16 +74,45 @@ wallets = _table(
     _text("name", null=True),
     _whole("balance"),
     _whole("held"),
+    _whole("debt", default=0),
+    _whole("open_holds", default=0),
     _whole("version"),
     _whole("overdraft_limit"),
     _whole("low_balance_threshold", null=True),
+    _whole("limit_credits", null=True),
+    _text("limit_per", null=True),
+    _whole("spent_day", default=0),
+    _whole("spent_week", default=0),
+    _whole("spent_month", default=0),
+    _whole("spent_at", default=0),
     _whole("frozen"),
     _whole("created_at"),
     _whole("last_entry_at"),
+    _whole("due_at", null=True),
     PrimaryKeyConstraint("customer_id"),
     CheckConstraint(f"balance BETWEEN -{BALANCE_MAX} AND {BALANCE_MAX}", name="balance"),
     CheckConstraint("held >= 0", name="held"),
     CheckConstraint("frozen IN (0, 1)", name="frozen"),
+    # What time brings is found here: grants that start or end, holds that run out.
+    Index(
+        "wallets_due", "due_at", sqlite_where=text("due_at IS NOT NULL"), postgresql_where=text("due_at IS NOT NULL")
+    ),
+)
+
+members = _table(
+    "members",
+    _text("customer_id"),
+    _text("member"),
+    _whole("limit_credits", null=True),
+    _text("limit_per", null=True),
+    _whole("held"),
+    _whole("spent_day"),
+    _whole("spent_week"),
+    _whole("spent_month"),
+    _whole("spent_at"),
+    PrimaryKeyConstraint("customer_id", "member"),
+    ForeignKeyConstraint(["customer_id"], ["wallets.customer_id"]),
+    CheckConstraint("held >= 0", name="held"),
 )
 
 grants = _table(
@@ -82,9 +120,11 @@ grants = _table(
     _text("customer_id"),
     _text("id"),
     _whole("version"),
+    Column("state", _Text, nullable=False, server_default=text("'active'")),
     _text("category"),
     _whole("credits"),
     _whole("remaining"),
+    _whole("debt_paid", default=0),
     _whole("priority"),
     _text("source"),
     _whole("created_at"),
@@ -92,12 +132,47 @@ grants = _table(
     _whole("expires_at", null=True),
     _whole("amount", null=True),
     _text("currency", null=True),
+    _text("every", null=True),
+    _text("rollover", null=True),
+    _whole("anchor_at", null=True),
+    _whole("period", default=0),
+    _whole("next_at", null=True),
+    _whole("ends_at", null=True),
     PrimaryKeyConstraint("customer_id", "id"),
     ForeignKeyConstraint(["customer_id"], ["wallets.customer_id"]),
     CheckConstraint("remaining BETWEEN 0 AND credits", name="remaining"),
     CheckConstraint("category IN ('paid', 'promotional')", name="category"),
-    # A wallet's history of spent grants costs nothing: only what remains is found here.
-    Index("grants_live", "customer_id", sqlite_where=text("remaining > 0"), postgresql_where=text("remaining > 0")),
+    # A wallet's history of spent grants costs nothing: only what is not used up, or comes again, is found here.
+    _partial_index("grants_live", "customer_id", GRANT_LIVE),
+    Index(
+        "grants_paid_debt", "customer_id", sqlite_where=text("debt_paid > 0"), postgresql_where=text("debt_paid > 0")
+    ),
+)
+
+holds = _table(
+    "holds",
+    _text("customer_id"),
+    _text("id"),
+    _whole("version"),
+    _text("status"),
+    _text("label"),
+    _text("event", null=True),
+    _text("model", null=True),
+    _text("member", null=True),
+    _whole("quantity"),
+    _whole("credits"),
+    _whole("unit_credits", null=True),
+    _whole("price_version", null=True),
+    _whole("created_at"),
+    _whole("expires_at"),
+    _whole("closed_at", null=True),
+    _text("metadata", null=True),
+    PrimaryKeyConstraint("customer_id", "id"),
+    ForeignKeyConstraint(["customer_id"], ["wallets.customer_id"]),
+    CheckConstraint("credits > 0", name="credits"),
+    CheckConstraint("status IN ('open', 'captured', 'released', 'expired')", name="status"),
+    Index("holds_by_id", "id", unique=True),
+    _partial_index("holds_open", "customer_id", HOLD_OPEN),
 )
 
 entries = _table(

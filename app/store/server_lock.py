@@ -1,4 +1,4 @@
-"""One server to a SQLite file, held by the kernel so that even `kill -9` frees it.
+"""One server to a SQLite file, held by the kernel so that even `kill -9` frees it; on PostgreSQL any number may run.
 
 `flock` from the standard library, on a file beside the database: a lock on the database itself would be lost when any
 other handle on it closes, and a library would wrap these three lines.
@@ -9,23 +9,28 @@ from pathlib import Path
 from typing import IO, Self
 
 from app.errors import StartRefused
-from app.store.db import sqlite_path
+from app.store.dialect import dialect_of
+from app.store.sqlite import sqlite_path
 
 
 class ServerLock:
     """Held while a server runs. Commands beside it do not take it."""
 
     def __init__(self, database_url: str) -> None:
-        database = sqlite_path(database_url)
-        self._path = database.with_name(database.name + ".server-lock")
+        self._path: Path | None = None
+        if dialect_of(database_url).is_sqlite:
+            database = sqlite_path(database_url)
+            self._path = database.with_name(database.name + ".server-lock")
         self._file: IO[str] | None = None
 
     @property
-    def path(self) -> Path:
-        """The lock's file."""
+    def path(self) -> Path | None:
+        """The lock's file; None where none is needed."""
         return self._path
 
     def __enter__(self) -> Self:
+        if self._path is None:
+            return self
         try:
             self._file = self._path.open("w")
         except OSError as error:

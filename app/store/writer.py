@@ -10,14 +10,16 @@ from typing import TypeAlias
 
 from app.config import Config
 from app.errors import Busy, ChargeError, Internal, OutcomeUnknown, ShuttingDown, TransactionFailed
-from app.rules.ledger import Operation
+from app.rules.operations import Operation
 from app.store.batch import Change, Committed, Outcome, write_batch
 from app.store.catalogue import CatalogueStore
 from app.store.db import Database, Script
 
 log = logging.getLogger("chargly.store")
 
-_Waiting: TypeAlias = tuple[Operation, asyncio.Future[Outcome]]
+Result: TypeAlias = Outcome | ChargeError
+_Waiting: TypeAlias = tuple[Sequence[Operation], asyncio.Future[Sequence[Result]]]
+"""Operations that were submitted together, and where their results go: they stay together, and in order."""
 
 
 class Writer:
@@ -43,6 +45,7 @@ class Writer:
         self._welcome_credits = config.welcome_credits
         self._on_commit = on_commit
         self._waiting: deque[_Waiting] = deque()
+        self._operations_waiting = 0
         self._not_begun = False
         self._flights: deque[_Flight] = deque()
         self._writing: set[asyncio.Task[None]] = set()
@@ -75,12 +78,29 @@ class Writer:
             ChargeError: the ledger refused it, and nothing was written.
 
         """
+        [result] = await self.submit_all((operation,))
+        if isinstance(result, ChargeError):
+            raise result
+        return result
+
+    async def submit_all(self, operations: Sequence[Operation]) -> Sequence[Result]:
+        """Applies operations in their order, each standing alone, in one commit where the database takes it.
+
+        Returns:
+            An outcome or a refusal for each.
+
+        Raises:
+            Busy: the queue is full; nothing was written.
+            ShuttingDown: the server is stopping.
+
+        """
         if self._closing:
             raise ShuttingDown
-        if len(self._waiting) >= self._limits.write_queue_max:
+        if self._operations_waiting >= self._limits.write_queue_max:
             raise Busy
-        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting.append((operation, answer))
+        answer: asyncio.Future[Sequence[Result]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((operations, answer))
+        self._operations_waiting += len(operations)
         self._hand_over()
         return await answer
 
@@ -98,6 +118,7 @@ class Writer:
 
     async def _write(self) -> None:
         batch: list[_Waiting] = []
+        operations: list[Operation] = []
         begun = False
         loop = asyncio.get_running_loop()
         flight = _Flight()
@@ -108,40 +129,39 @@ class Writer:
             begun = True
             self._not_begun = False  # before anything is taken: what comes from here on starts a transaction of its own
             with contextlib.suppress(IndexError):
-                while len(batch) < self._limits.write_batch_max:
+                while len(operations) < self._limits.write_batch_max:
                     batch.append(self._waiting.popleft())
+                    operations.extend(batch[-1][0])
             if self._waiting:
                 loop.call_soon_threadsafe(self._hand_over)
-            return self._script([operation for operation, _ in batch], retried=False)
+            return self._script(operations, retried=False)
 
-        outcomes: Sequence[Outcome | ChargeError] = ()
+        results: Sequence[Result] = ()
         try:
-            outcomes = (await self._db.hand_over(take, partial(self._committed, flight))).outcomes
+            results = (await self._db.hand_over(take, partial(self._committed, flight))).outcomes
             self.failing = False
         except (Busy, OutcomeUnknown) as error:
-            log.warning("a batch of %d: %r", len(batch), error)
-            outcomes = [error] * len(batch)
+            log.warning("a batch of %d: %r", len(operations), error)
+            results = [error] * len(operations)
             self._note_failure(refuse=None if begun else error)  # what waits would wait as long for nothing
         except Exception as error:  # noqa: BLE001 - whatever it was, each operation gets its own second try
-            log.warning("a batch of %d failed and is replayed one by one: %r", len(batch), error)
+            log.warning("a batch of %d failed and is replayed one by one: %r", len(operations), error)
             if not begun:  # after the first such failure a new connection is tried, after the second none
                 self._note_failure(refuse=Busy() if self.failing else None)
-            outcomes = await self._replay([operation for operation, _ in batch], flight)
+            results = await self._replay(operations, flight)
         finally:
             if not begun:
                 self._not_begun = False
+            self._operations_waiting -= len(operations)
             self._settle(flight)
-            for (_, answer), outcome in zip(batch, outcomes, strict=False):
-                _give(answer, outcome)
-            for _, answer in batch[len(outcomes) :]:
-                _give(answer, Internal())
+            _give_each(batch, [*results, *([Internal()] * (len(operations) - len(results)))])
 
-    async def _replay(self, operations: Sequence[Operation], flight: "_Flight") -> Sequence[Outcome | ChargeError]:
+    async def _replay(self, operations: Sequence[Operation], flight: "_Flight") -> Sequence[Result]:
         """One by one, each looked up first: one that cannot be written hurts only itself.
 
         A database that fails as such (locked, full, broken) fails for all: the rest is not tried.
         """
-        outcomes: list[Outcome | ChargeError] = []
+        outcomes: list[Result] = []
         failure: ChargeError | None = None
         for operation in operations:
             if failure is not None:
@@ -166,7 +186,9 @@ class Writer:
         return outcomes
 
     def _script(self, operations: Sequence[Operation], *, retried: bool) -> Script[Committed]:
-        return write_batch(operations, self._catalogue.current, self._welcome_credits, retried=retried)
+        return write_batch(
+            self._db.dialect, operations, self._catalogue.current, self._welcome_credits, retried=retried
+        )
 
     def _committed(self, flight: "_Flight", committed: Committed) -> None:
         if flight.settled:  # its callers had to be told that the outcome is unknown
@@ -201,7 +223,9 @@ class Writer:
     def _note_failure(self, *, refuse: ChargeError | None = None) -> None:
         self.failing = True
         while refuse is not None and self._waiting:
-            _give(self._waiting.popleft()[1], refuse)
+            operations, answer = self._waiting.popleft()
+            self._operations_waiting -= len(operations)
+            _give(answer, [refuse] * len(operations))
         if self._recovery is None or self._recovery.done():
             self._recovery = asyncio.create_task(self._recover(), name="write-recovery")
 
@@ -232,13 +256,17 @@ def _joined(before: Change, after: Change) -> Change:
     return Change(wallet, tuple(by_version[version] for version in sorted(by_version)))
 
 
-def _give(answer: asyncio.Future[Outcome], outcome: Outcome | ChargeError) -> None:
-    if answer.done():  # its caller left
-        return
-    if isinstance(outcome, ChargeError):
-        answer.set_exception(outcome)
-    else:
-        answer.set_result(outcome)
+def _give_each(batch: Sequence[_Waiting], results: Sequence[Result]) -> None:
+    """Hands each its own part of a batch's results."""
+    start = 0
+    for operations, answer in batch:
+        _give(answer, results[start : start + len(operations)])
+        start += len(operations)
+
+
+def _give(answer: asyncio.Future[Sequence[Result]], results: Sequence[Result]) -> None:
+    if not answer.done():  # or its caller left
+        answer.set_result(results)
 
 
 def _touch() -> Script[None]:

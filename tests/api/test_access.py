@@ -74,6 +74,54 @@ def test_a_token_without_the_scope_is_refused(server: ServerProcess, route: Rout
         error_of(call(browser, route), 403, "forbidden_scope")
 
 
+WALLET = "/v1/wallets/someone"
+METER_MAY = [
+    ("POST", "/v1/holds"),
+    ("GET", "/v1/holds/hold_1"),
+    ("POST", "/v1/holds/hold_1/capture"),
+    ("POST", "/v1/holds/hold_1/release"),
+    ("GET", f"{WALLET}/holds"),
+    ("POST", "/v1/events"),
+    ("POST", "/v1/events/batch"),
+    ("GET", "/v1/events/evt_1"),
+    ("POST", "/v1/events/evt_1/reverse"),
+    ("GET", f"{WALLET}/members"),
+    ("GET", f"{WALLET}/members/alice"),
+]
+"""What the backend of a product does, and no browser."""
+ADMIN_MAY = [
+    ("POST", "/v1/wallets"),
+    ("PATCH", WALLET),
+    ("POST", f"{WALLET}/grants"),
+    ("POST", f"{WALLET}/grants/grant_1/void"),
+    ("POST", f"{WALLET}/adjustments"),
+    ("PATCH", f"{WALLET}/members/alice"),
+]
+"""What makes or takes credits, or sets who may spend them."""
+
+
+@pytest.mark.parametrize(("method", "path"), METER_MAY)
+def test_a_meter_key_meters_holds_and_reverses_and_a_token_does_not(
+    server: ServerProcess, scoped: dict[str, httpx.Client], method: str, path: str
+) -> None:
+    json = None if method == "GET" else {}
+    answer = scoped["meter"].request(method, path, json=json)
+    assert answer.status_code in (400, 404), answer.text
+    error_of(scoped["prices"].request(method, path, json=json), 403, "forbidden_scope")
+    with server.client(server.token("someone")) as browser:
+        error_of(browser.request(method, path, json=json), 403, "forbidden_scope")
+
+
+@pytest.mark.parametrize(("method", "path"), ADMIN_MAY)
+def test_only_an_admin_key_gives_takes_and_sets(
+    server: ServerProcess, scoped: dict[str, httpx.Client], method: str, path: str
+) -> None:
+    for client in scoped.values():
+        error_of(client.request(method, path, json={}), 403, "forbidden_scope")
+    with server.client(server.token("someone")) as browser:
+        error_of(browser.request(method, path, json={}), 403, "forbidden_scope")
+
+
 def test_a_token_reads_its_own_wallet_and_nobody_elses(server: ServerProcess, api: httpx.Client, customer: str) -> None:
     grant(api, other := f"{customer}_2", 5)
     with server.client(server.token(customer)) as browser:

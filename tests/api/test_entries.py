@@ -6,9 +6,52 @@ import secrets
 
 import httpx
 import pytest
+from ledgers import QUIET, capture, check_ledger, give, hold, release, reverse, soon, void, wait_until
 from serving import ServerProcess, charge, error_of, grant, whole_ledger
 
 OPERATORS_OWN = {"metadata", "cost_usd", "reason", "actor", "idempotency_key", "unit_credits", "price_version"}
+
+
+KINDS = {
+    "event": 3,
+    "grant": 4,
+    "adjustment": 1,
+    "void": 1,
+    "reversal": 1,
+    "expiry": 1,
+    "hold": 3,
+    "release": 1,
+    "hold_expiry": 1,
+    "settings": 3,
+}
+SECRET = "for the operator alone"
+
+
+@pytest.fixture(scope="module")
+def full(server: ServerProcess) -> str:
+    """A customer whose ledger has every kind of entry, each with what its reader must not see."""
+    name = f"user_{secrets.token_hex(6)}"
+    wallet = f"/v1/wallets/{name}"
+    told = {"metadata": {"secret": SECRET}}
+    with server.client() as api:
+        give(api, name, 100, reason=SECRET)
+        lapsing = give(api, name, 5, priority=200, expires_at=soon(0.9), reason=SECRET)
+        made = [hold(api, name, 10, member="alice", **told) for _ in range(2)]
+        forgotten = hold(api, name, 10, expires_in=1, member="alice", **told)
+        capture(api, made[0]["id"], cost_usd="0.4242", idempotency_key=SECRET, **told)
+        release(api, made[1]["id"], reason=SECRET)
+        event = charge(api, name, cost_usd="0.4242", **told).json()
+        reverse(api, event["id"], reason=SECRET)
+        void(api, name, give(api, name, 7, priority=60)["id"], reason=SECRET)
+        give(api, name, 7, effective_at="2999-01-01T00:00:00Z", reason=SECRET)
+        api.post(f"{wallet}/adjustments", json={"credits": -3, "reason": SECRET})
+        api.patch(wallet, json={"overdraft_limit": 5})
+        api.patch(f"{wallet}/members/bob", json={"spend_limit": {"credits": 5, "per": "day"}})
+        charge(api, name, credits=1)
+        wait_until(max(lapsing["expires_at"], forgotten["expires_at"]))
+        grant(api, name, 1)
+        check_ledger(api, name)
+    return name
 
 
 @pytest.fixture
@@ -50,6 +93,53 @@ def test_entries_are_filtered_by_kind_and_event(api: httpx.Client, busy: str) ->
     assert [one["kind"] for one in whole_ledger(api, busy, kind="adjustment")] == ["adjustment"]
     assert whole_ledger(api, busy, kind="top_up") == []
     assert whole_ledger(api, busy, kind="grant", event="chat.reply") == []
+
+
+@pytest.mark.parametrize(("kind", "count"), KINDS.items())
+def test_each_kind_is_listed_when_it_is_asked_for(
+    server: ServerProcess, api: httpx.Client, full: str, kind: str, count: int
+) -> None:
+    """By a key and by a token, as JSON and as CSV; without asking only what moved credits, or could have."""
+    listed = whole_ledger(api, full, kind=kind)
+    assert [one["kind"] for one in listed] == [kind] * count
+    assert all(one["credits"] == 0 for one in listed) or kind not in QUIET
+    path, accept = f"/v1/wallets/{full}/entries", {"Accept": "text/csv"}
+    rows = list(csv.DictReader(io.StringIO(api.get(path, params={"kind": kind}, headers=accept).text)))
+    assert [(row["id"], row["kind"], int(row["version"])) for row in rows] == [
+        (one["id"], kind, one["version"]) for one in listed
+    ]
+    with server.client(server.token(full)) as browser:
+        seen = whole_ledger(browser, full, kind=kind)
+        text = browser.get(path, params={"kind": kind}, headers=accept).text
+    assert [one["id"] for one in seen] == [one["id"] for one in listed]
+    assert OPERATORS_OWN.isdisjoint({name for one in seen for name in one})
+    for word in (SECRET, "0.4242", "CHARGLY_API_KEY"):
+        assert word not in text + str(seen)
+    assert {one["kind"] for one in whole_ledger(api, full)}.isdisjoint(QUIET)
+
+
+@pytest.mark.parametrize("kind", ["all", "Hold", "holds", "hold,release", "capture", " hold"])
+def test_a_kind_that_is_none_is_refused(api: httpx.Client, full: str, kind: str) -> None:
+    answer = api.get(f"/v1/wallets/{full}/entries", params={"kind": kind})
+    assert error_of(answer, 400, "invalid_request")["field"] == "kind"
+
+
+def test_the_operator_sees_who_held_released_reversed_and_why(api: httpx.Client, full: str) -> None:
+    for kind in ("release", "reversal", "void", "adjustment"):
+        entry = whole_ledger(api, full, kind=kind)[-1]
+        assert (entry["reason"], entry["actor"]) == (SECRET, "CHARGLY_API_KEY")
+    captured = whole_ledger(api, full, kind="event")[-1]
+    assert (captured["cost_usd"], captured["idempotency_key"]) == ("0.4242", SECRET)
+    for kind in ("expiry", "hold_expiry"):
+        [entry] = whole_ledger(api, full, kind=kind)
+        assert (entry["actor"], entry["idempotency_key"]) == (None, None)
+
+
+def test_what_a_token_is_told_of_a_wallet_is_the_customers(server: ServerProcess, full: str) -> None:
+    with server.client(server.token(full)) as browser:
+        text = browser.get(f"/v1/wallets/{full}").text
+    for word in (SECRET, "0.4242", "CHARGLY_API_KEY"):
+        assert word not in text
 
 
 def test_a_change_of_settings_is_listed_only_when_it_is_asked_for(api: httpx.Client, busy: str) -> None:
@@ -142,8 +232,9 @@ def test_csv_takes_the_filters_too(api: httpx.Client, busy: str) -> None:
 
 def test_a_ledger_longer_than_one_page_of_csv_comes_whole(api: httpx.Client, customer_id: str) -> None:
     grant(api, customer_id, 2000)
-    for _ in range(1050):
-        charge(api, customer_id, "x.y", credits=1)
+    items = [{"customer_id": customer_id, "event": "x.y", "credits": 1}] * 525
+    for _ in range(2):
+        assert api.post("/v1/events/batch", json={"events": items}).json()["accepted"] == 525
     answer = api.get(f"/v1/wallets/{customer_id}/entries", headers={"Accept": "text/csv"})
     versions = [int(row["version"]) for row in csv.DictReader(io.StringIO(answer.text))]
     assert versions == list(range(1051, 0, -1))

@@ -1,12 +1,12 @@
 """Metering: what an event costs, who wins a race, and what the same key answers."""
 
-import concurrent.futures
 import re
 import secrets
 from typing import Any
 
 import httpx
 import pytest
+from ledgers import at_once, capture, hold, statuses
 from serving import ServerProcess, StartServer, balance, charge, error_of, grant, whole_ledger
 
 
@@ -110,10 +110,22 @@ def test_a_refused_event_of_somebody_never_seen_makes_no_wallet(api: httpx.Clien
     error_of(api.get(f"/v1/wallets/{customer_id}"), 404, "not_found")
 
 
-def test_a_refusal_names_the_page_where_credits_are_bought(new_server: StartServer) -> None:
-    with new_server(CHARGLY_TOP_UP_URL="https://app.example.com/credits").client() as api:
-        refusal = error_of(charge(api, "u"), 402, "insufficient_credits")
-        assert refusal["top_up_url"] == "https://app.example.com/credits"
+def test_every_refusal_for_want_of_credits_names_the_page_where_they_are_bought(new_server: StartServer) -> None:
+    page = "https://app.example.com/credits"
+    with new_server(CHARGLY_TOP_UP_URL=page, CHARGLY_WELCOME_CREDITS="50").client() as api:
+        made = hold(api, "u", 50)
+        for answer in (
+            charge(api, "u"),
+            api.post("/v1/holds", json={"customer_id": "u", "credits": 1}),
+            capture(api, made["id"], credits=51),
+        ):
+            assert error_of(answer, 402, "insufficient_credits")["top_up_url"] == page
+        api.patch("/v1/wallets/u", json={"spend_limit": {"credits": 50, "per": "day"}})
+        items = [{"customer_id": one, "event": "image.generate", "quantity": 2} for one in ("v", "u")]
+        batch = api.post("/v1/events/batch", json={"events": items}).json()
+        errors = [result["error"] for result in batch["results"]]
+        assert [error["code"] for error in errors] == ["insufficient_credits", "spend_limit_reached"]
+        assert [error.get("top_up_url") for error in errors] == [page, None]
 
 
 def test_a_new_wallet_is_welcomed_in_the_commit_of_its_first_event(new_server: StartServer) -> None:
@@ -204,26 +216,16 @@ def test_a_refusal_is_not_remembered(api: httpx.Client, customer: str) -> None:
     assert "idempotent-replayed" not in answer.headers
 
 
-def test_a_race_for_the_last_credits_has_one_winner(server: ServerProcess, api: httpx.Client, customer: str) -> None:
-    def one(_: int) -> int:
-        with server.client() as mine:
-            return charge(mine, customer, "image.generate", quantity=2).status_code
-
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        statuses = list(pool.map(one, range(16)))
-    assert sorted(statuses) == [201, *[402] * 15]
+def test_a_race_for_the_last_credits_has_one_winner(api: httpx.Client, customer: str) -> None:
+    answers = at_once([lambda: charge(api, customer, "image.generate", quantity=2)] * 16)
+    assert statuses(answers) == [201, *[402] * 15]
     assert balance(api, customer) == 20
 
 
 def test_a_hundred_equal_requests_at_once_make_one_entry_and_a_hundred_equal_answers(
-    server: ServerProcess, api: httpx.Client, customer: str
+    api: httpx.Client, customer: str
 ) -> None:
-    def one(_: int) -> httpx.Response:
-        with server.client() as mine:
-            return charge(mine, customer, idempotency_key="once")
-
-    with concurrent.futures.ThreadPoolExecutor(100) as pool:
-        answers = list(pool.map(one, range(100)))
+    answers = at_once([lambda: charge(api, customer, idempotency_key="once")] * 100)
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.text for answer in answers}) == 1
     assert sum("idempotent-replayed" not in answer.headers for answer in answers) == 1

@@ -6,6 +6,7 @@ import sqlite3
 import time
 from typing import Any
 
+import pytest
 from serving import ServerProcess, StartServer, charge, error_of, grant
 
 
@@ -86,6 +87,7 @@ def test_a_scope_that_is_none_is_refused(new_server: StartServer) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.sqlite
 def test_the_database_holds_only_hashes_of_keys(new_server: StartServer) -> None:
     server = new_server()
     secret = made(server, "admin")["key"]

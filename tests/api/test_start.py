@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from serving import ServerProcess, StartServer, charge
 
+pytestmark = pytest.mark.sqlite
+
 
 def refusal(done: subprocess.CompletedProcess[str]) -> str:
     """The one sentence of a command that refused to begin."""

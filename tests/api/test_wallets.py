@@ -33,6 +33,7 @@ def test_a_wallet_is_made_once_and_then_told_as_it_stands(api: httpx.Client, cus
         "frozen": False,
         "overdraft_limit": 0,
         "spend_limit": None,
+        "spent": {"day": 0, "week": 0, "month": 0},
         "auto_top_up": None,
         "grants": [],
     }
@@ -249,7 +250,7 @@ async def test_a_wallet_and_its_grants_are_read_as_of_one_commit(server: ServerP
     customer = f"user_{secrets.token_hex(6)}"
     grant(api, customer, 10_000)
     key = {"Authorization": api.headers["Authorization"]}
-    async with httpx.AsyncClient(base_url=server.address, headers=key, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=server.address, headers=key, timeout=20, verify=False) as client:
 
         async def meter() -> None:
             for _ in range(60):
@@ -282,7 +283,7 @@ def test_a_frozen_wallet_spends_nothing_says_so_in_a_quote_and_takes_money(api: 
     refusal = charge(api, customer)
     assert error_of(refusal, 403, "wallet_frozen")["customer_id"] == customer
     quote = api.post("/v1/quote", json={"customer_id": customer, "event": "chat.reply"}).json()
-    assert (quote["allowed"], quote["reason"], quote["covers"]) == (False, "wallet_frozen", 12)
+    assert (quote["allowed"], quote["reason"], quote["covers"]) == (False, "wallet_frozen", 0)
     grant(api, customer, 5)
     assert balance(api, customer) == 105
     api.patch(f"/v1/wallets/{customer}", json={"frozen": False})

@@ -2,7 +2,7 @@
 
 from app.config import Limits
 from app.live.hub import Hub, Push, Subscription
-from app.rules.ledger import Entry, Wallet
+from app.rules.wallet import Entry, Wallet
 from app.store.batch import Change
 
 

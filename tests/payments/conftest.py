@@ -1,6 +1,7 @@
 """A stand-in for Stripe, and a server that buys there."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,9 +27,12 @@ def stripe(shared_stripe: StripeStandIn) -> Iterator[StripeStandIn]:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, shared_stripe: StripeStandIn) -> Iterator[ServerProcess]:
+def server(
+    new_database: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory, shared_stripe: StripeStandIn
+) -> Iterator[ServerProcess]:
     """The shared server of these tests, with keys for the stand-in."""
-    running = ServerProcess(tmp_path_factory.mktemp("server"), **shared_stripe.env).start()
+    folder = tmp_path_factory.mktemp("server")
+    running = ServerProcess(folder, DATABASE_URL=new_database(folder), **shared_stripe.env).start()
     yield running
     running.stop()
 

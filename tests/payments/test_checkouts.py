@@ -312,6 +312,7 @@ def test_a_second_session_of_a_checkout_lands_once_if_it_was_paid_and_is_ignored
     assert balance(api, customer) == 600
 
 
+@pytest.mark.sqlite
 def test_a_checkout_that_stripe_never_answered_is_told_as_expired_when_its_time_is_over(
     new_server: StartServer, stripe: StripeStandIn
 ) -> None:

@@ -1,130 +1,235 @@
-"""The ledger's promises over random histories, against a model that is nothing clever."""
+"""The ledger's promises over random histories, each step of them held against a model that is nothing clever."""
+
+import os
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec.structs import replace
+from rules.model import DAY
+from rules.steps import STEPS
+from rules.tables import DERIVED, PRICES, Tables
 
-from app.errors import ChargeError, InsufficientCredits
-from app.rules.ledger import AddGrant, Adjust, Applied, Entry, Event, Operation, State, TopUp, Wallet, apply
-from app.rules.pricing import Catalogue, Price
+from app.errors import IdempotencyConflict
+from app.rules.operations import Capture
+from app.rules.wallet import Hold
 
-CATALOGUE = Catalogue(1, {"a": Price("a", 1, 3, "A", {"big": 11})})
-AMOUNTS = st.integers(1, 40)
+HISTORIES = int(os.environ.get("CHARGLY_TESTS_HISTORIES", "800"))
+STEPS_OF_EACH = 50
+
+HOUR = 3_600_000
+STARTS_AT = (
+    1_706_695_200_000,  # 2024-01-31T10:00Z, a Wednesday of a leap year
+    1_735_603_199_000,  # 2024-12-30T23:59:59Z, a Monday whose ISO week belongs to the next year
+    1_740_787_199_999,  # the last millisecond of February 2025
+)
+OPENED = ("empty", "overdrawn", "used up", "limited", "held", "lapsed under a hold", "voided under holds")
+
+PICKS = st.integers(0, 10_000)
+KEYED = st.booleans()
+MEMBER = st.sampled_from((None, None, "alice", "bob"))
+AMOUNTS = st.integers(1, 40) | st.sampled_from(("most", "more"))
+"""Credits; or all that the wallet and its limits let pass, or one more."""
+PAUSES = st.sampled_from(
+    (0,) * 40 + (1, 60_000, HOUR, HOUR, HOUR, DAY, 8 * DAY, 32 * DAY, *("due",) * 5, "almost due", -HOUR, -DAY)
+)
+"""How long nothing is asked of the wallet before an operation: by the clock, which may also go back, or until the next
+time that changes something."""
+LIMITS = st.tuples(st.sampled_from((20, 60, 200, 0)), st.sampled_from(("day", "week", "month"))) | st.just((None, None))
 
 
-class Histories(RuleBasedStateMachine):
-    """Drives `apply`; the model is a list of `[priority, category, age, credits]`."""
+class Histories(Tables, RuleBasedStateMachine):
+    """Draws what is done to a wallet, and when."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.state = State(Wallet(customer_id="u"))
-        self.entries: list[Entry] = []
-        self.model: list[list[int]] = []
-        self.number = 0
+    def pause(self, how: int | str) -> None:
+        if isinstance(how, int):
+            self.clock = max(self.clock + how, STARTS_AT[0])
+        elif (due := self.model.changes_next()) is not None:
+            self.clock = due if how == "due" else due - 1
+        self.begin()
 
-    def next_id(self, prefix: str) -> str:
-        self.number += 1
-        return f"{prefix}_{self.number}"
+    def amount(self, how: int | str, member: str | None) -> int:
+        if isinstance(how, int):
+            return how
+        return max(1, self.model.most(member) + (how == "more"))
 
-    def take(self, operation: Operation, now: int = 0) -> Applied:
-        applied = apply(self.state, operation, CATALOGUE, now)
-        assert applied.state.wallet.version == self.state.wallet.version + len(applied.entries)
-        self.state = applied.state
-        self.entries += applied.entries
-        return applied
+    @initialize(start=st.sampled_from(STARTS_AT), welcome=st.sampled_from((0, 100)), how=st.sampled_from(OPENED))
+    def open(self, start: int, welcome: int, how: str) -> None:
+        """A new wallet, or one in which more can go wrong."""
+        self.clock = start
+        self.open_wallet(welcome)
+        if how == "overdrawn":
+            self.put_settings(overdraft_limit=60)
+            self.give(10)
+            self.give(20)
+            self.spend("other", credits=20 + welcome)
+            self.spend("other", credits=45)
+        elif how == "used up":
+            self.give(30, ends=start + HOUR, priority=0)
+            self.spend("other", credits=30)
+        elif how == "limited":
+            self.give(100)
+            self.put_settings(limit_credits=60, limit_per="day")
+            self.set_apart(None, event="a", quantity=5, member="alice")
+        elif how != "empty":
+            self.give(60, ends=start + HOUR, priority=0)
+            grant_id = next(reversed(self.grants))
+            self.set_apart(40 + welcome)
+            self.set_apart(15, seconds=900)
+            if how == "voided under holds":
+                self.take_back(grant_id)
+            elif how == "lapsed under a hold":
+                self.pause(HOUR)
+                self.give(20)
 
-    def model_spend(self, credits: int) -> bool:
-        if credits > sum(grant[3] for grant in self.model):
-            return False
-        for grant in sorted(self.model):
-            taken = min(credits, grant[3])
-            grant[3] -= taken
-            credits -= taken
-        return True
+    @rule(pause=PAUSES)
+    def nothing(self, pause: int | str) -> None:
+        """A wallet that nobody touches is settled."""
+        self.pause(pause)
+        self.settle()
 
-    @rule(credits=AMOUNTS, priority=st.integers(0, 3), paid=st.booleans())
-    def grant(self, credits: int, priority: int, paid: bool) -> None:
-        category = "paid" if paid else "promotional"
-        operation = AddGrant(
-            customer_id="u", id=self.next_id("grant"), credits=credits, category=category, priority=priority
-        )
-        self.take(operation)
-        self.model.append([priority, int(paid), self.number, credits])
+    @rule(
+        what=st.sampled_from(("a", "a/big", "a", "free", "unknown", *("other",) * 5)),
+        quantity=st.integers(1, 4),
+        credits=AMOUNTS,
+        member=MEMBER,
+        keyed=KEYED,
+        pause=PAUSES,
+    )
+    def event(self, *, credits: int | str, member: str | None, pause: int | str, **fields: Any) -> None:
+        self.pause(pause)
+        self.spend(credits=self.amount(credits, member), member=member, **fields)
 
-    @rule(credits=AMOUNTS)
-    def top_up(self, credits: int) -> None:
-        self.take(
-            TopUp(
-                customer_id="u",
-                id=self.next_id("top"),
-                credits=credits,
-                checkout_id="co_1",
-                description="Top-up",
-                amount=1,
-                currency="usd",
-            )
-        )
-        self.model.append([50, 1, self.number, credits])
+    @rule(
+        event=st.sampled_from((None, "a")),
+        credits=st.none() | AMOUNTS,
+        quantity=st.integers(1, 4),
+        member=MEMBER,
+        seconds=st.sampled_from((1, 900, 86_400, 86_400)),
+        keyed=KEYED,
+        pause=PAUSES,
+    )
+    def hold(
+        self, *, event: str | None, credits: int | str | None, member: str | None, pause: int | str, **fields: Any
+    ) -> None:
+        self.pause(pause)
+        amount = self.amount(credits or 1, member) if credits or event is None else None
+        self.set_apart(amount, event=event, member=member, **fields)
 
-    @rule(quantity=st.integers(1, 6), big=st.booleans(), now=st.integers(-5, 5))
-    def event(self, quantity: int, big: bool, now: int) -> None:
-        before = self.state
-        operation = Event(
-            customer_id="u",
-            id=self.next_id("evt"),
-            event="a",
-            quantity=quantity,
-            model="big" if big else None,
-            metadata={},
-        )
-        covered = self.model_spend(quantity * (11 if big else 3))
-        try:
-            self.take(operation, now)
-        except InsufficientCredits:
-            assert not covered
-            assert self.state is before
+    @precondition(lambda self: self.model.held)
+    @rule(
+        pick=PICKS,
+        how=st.sampled_from(("all", "all", "credits", "part", "beyond", "beyond", "units")),
+        amount=AMOUNTS,
+        keyed=KEYED,
+        pause=PAUSES,
+    )
+    def capture(self, *, pick: int, how: str, amount: int | str, keyed: bool, pause: int | str) -> None:
+        self.pause(pause)
+        hold = self.pick_hold(pick)
+        credits = {"credits": pick % 40 + 1, "part": 1 + pick % hold.credits}.get(how)
+        if how == "beyond":
+            credits = hold.credits + self.amount(amount, hold.member)
+        self.charge(hold, credits, 1 + pick % 6 if how == "units" else None, keyed=keyed)
+
+    @precondition(lambda self: self.model.held)
+    @rule(pick=PICKS, keyed=KEYED, pause=PAUSES)
+    def release(self, pick: int, keyed: bool, pause: int | str) -> None:
+        self.pause(pause)
+        self.let_go(self.pick_hold(pick), keyed=keyed)
+
+    def pick_hold(self, pick: int) -> Hold:
+        """One that is open, mostly."""
+        found = [hold for hold in self.holds.values() if hold.status == "open"] if pick % 6 else []
+        found = found or list(self.holds.values())
+        return found[pick % len(found)]
+
+    @rule(
+        credits=st.integers(10, 90),
+        paid=st.booleans(),
+        priority=st.sampled_from((50, 50, 0, 255)),
+        starts=st.sampled_from((None,) * 7 + (-DAY, 1, HOUR, 3 * DAY)),
+        ends=st.sampled_from((None, None, 60_000, HOUR, HOUR, 2 * DAY, 40 * DAY, -1)),
+        every=st.sampled_from((None,) * 8 + ("day", "week", "month", "month")),
+        all=st.sampled_from((False, False, True)),
+        keyed=KEYED,
+        pause=PAUSES,
+    )
+    def grant(self, *, starts: int | None, ends: int | None, pause: int | str, **fields: Any) -> None:
+        self.pause(pause)
+        starts = None if starts is None else self.now + starts
+        ends = None if ends is None else self.now + ends
+        self.give(starts=starts, ends=ends, **fields)
+
+    @precondition(lambda self: self.grants)
+    @rule(pick=PICKS, keyed=KEYED, pause=PAUSES)
+    def void(self, pick: int, keyed: bool, pause: int | str) -> None:
+        self.pause(pause)
+        grants = [grant.id for grant in self.grants.values() if grant.remaining or not pick % 5] or list(self.grants)
+        self.take_back(grants[pick % len(grants)], keyed=keyed)
+
+    @rule(how=st.sampled_from(("up", "down", "top_up")), credits=st.integers(1, 12), keyed=KEYED, pause=PAUSES)
+    def adjust_or_top_up(self, how: str, credits: int, keyed: bool, pause: int | str) -> None:
+        self.pause(pause)
+        if how == "top_up":
+            self.top_up(credits, keyed=keyed)
         else:
-            assert covered
+            self.adjust(credits if how == "up" else -credits, keyed=keyed)
 
-    @precondition(lambda self: self.state.wallet.version > 0)
-    @rule(credits=st.integers(-40, 40).filter(bool))
-    def adjust(self, credits: int) -> None:
-        operation = Adjust(customer_id="u", id=self.next_id("adj"), credits=credits, reason="r")
-        covered = credits > 0 or self.model_spend(-credits)
-        try:
-            self.take(operation)
-        except ChargeError:
-            assert not covered
+    @rule(frozen=st.booleans(), overdraft=st.sampled_from((None, 0, 10, 60)))
+    def change_settings(self, frozen: bool, overdraft: int | None) -> None:
+        self.begin()
+        self.put_settings(frozen=frozen, **({} if overdraft is None else {"overdraft_limit": overdraft}))
+
+    @rule(limit=LIMITS, member=MEMBER)
+    def limit(self, limit: tuple[int | None, str | None], member: str | None) -> None:
+        """What the wallet, or a member inside of it, may spend; it thaws a frozen wallet too."""
+        self.begin()
+        credits, per = limit
+        if member is None:
+            self.put_settings(frozen=False, limit_credits=credits, limit_per=per)
         else:
-            assert covered
-            if credits > 0:
-                self.model.append([50, 0, self.number, credits])
+            self.limit_member(member, credits, per)
+
+    @precondition(lambda self: self.model.spent)
+    @rule(pick=PICKS, keyed=KEYED, pause=PAUSES)
+    def reverse(self, pick: int, keyed: bool, pause: int | str) -> None:
+        self.pause(pause)
+        events = [entry for entry in self.entries if entry.kind == "event"]
+        self.give_back(events[pick % len(events)], keyed=keyed)
+
+    @rule(catalogue=st.sampled_from((0, 1)))
+    def change_prices(self, catalogue: int) -> None:
+        self.catalogue = catalogue
+        self.model.prices = PRICES[catalogue]
+
+    @precondition(lambda self: self.answers)
+    @rule(pick=PICKS)
+    def again(self, pick: int) -> None:
+        """The same request gives the first answer, and another one with its key, or of its hold, does not."""
+        operation, first = self.answers[pick % len(self.answers)]
+        if isinstance(operation, DERIVED):
+            assert self.seen(operation) is first
+            if isinstance(operation, Capture):
+                self.check_charged_before(replace(operation, request_hash="other"))
+        elif operation.key is not None:
+            operation = replace(operation, id=self.id("again"))
+            assert self.seen(operation) is first
+            conflict = False
+            try:
+                self.seen(replace(operation, request_hash="other"))
+            except IdempotencyConflict:
+                conflict = True
+            assert conflict
 
     @invariant()
-    def the_balance_is_what_the_model_has_and_the_entries_sum_to(self) -> None:
-        left = sum(grant[3] for grant in self.model)
-        assert self.state.wallet.balance == left == sum(entry.credits for entry in self.entries)
-        assert left == sum(grant.remaining for grant in self.state.grants)
-        assert self.state.wallet.available >= 0
-
-    @invariant()
-    def versions_have_no_gaps_and_each_entry_tells_the_balance_after_it(self) -> None:
-        balance = 0
-        for version, entry in enumerate(self.entries, start=1):
-            balance += entry.credits
-            assert (entry.version, entry.balance) == (version, balance)
-
-    @invariant()
-    def times_only_rise(self) -> None:
-        times = [entry.created_at for entry in self.entries]
-        assert times == sorted(times)
-
-    @invariant()
-    def what_was_drawn_is_what_was_charged(self) -> None:
-        for entry in self.entries:
-            if entry.draws is not None:
-                assert sum(credits for _, credits in entry.draws) == -entry.credits
+    def it_is_as_the_model_says_and_adds_up(self) -> None:
+        STEPS.taken += 1
+        self.check()
 
 
 TestHistories = Histories.TestCase
-TestHistories.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestHistories.settings = settings(
+    max_examples=HISTORIES, stateful_step_count=STEPS_OF_EACH, deadline=None, print_blob=True
+)

@@ -1,9 +1,9 @@
-"""Ledgers on a real SQLite file, and a database that hangs when told to."""
+"""Ledgers on a real database of either kind, and one that hangs when told to."""
 
+import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +11,11 @@ from msgspec.structs import replace
 from store.writing import LIMITS, Ledger, open_ledger
 
 from app.config import Config
-from app.store import db as store_db
+from app.store import postgres as store_postgres
+from app.store import sqlite as store_sqlite
 from app.store.migrate import migrate
+
+Hang = Callable[[str], tuple[threading.Event, threading.Event]]
 
 
 class Slow:
@@ -35,31 +38,46 @@ class Slow:
 
 
 @pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[threading.Event, threading.Event]]:
-    """Makes the next statement of a kind hang in its thread; gives (reached, go)."""
+def slow(monkeypatch: pytest.MonkeyPatch) -> Hang:
+    """Makes the next statement of a kind hang, whichever database it goes to; gives (reached, go)."""
 
     def begin(verb: str) -> tuple[threading.Event, threading.Event]:
-        run, reached, go = store_db.run_transaction, threading.Event(), threading.Event()
+        run, send, reached, go = (
+            store_sqlite.run_transaction,
+            store_postgres.send,
+            threading.Event(),
+            threading.Event(),
+        )
 
         def slowed(connection: Any, attempt: Any) -> Any:
             return run(Slow(connection, verb, reached, go), attempt)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(store_db, "run_transaction", slowed)
+        async def sent_slowly(raw: Any, sql: str, parameters: Any) -> Any:
+            if sql.startswith(verb):
+                reached.set()
+                async with asyncio.timeout(30):
+                    while not go.is_set():
+                        await asyncio.sleep(0.005)
+            return await send(raw, sql, parameters)
+
+        monkeypatch.setattr(store_sqlite, "run_transaction", slowed)
+        monkeypatch.setattr(store_postgres, "send", sent_slowly)
         return reached, go
 
     return begin
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Config:
-    made = Config(database_url=f"sqlite:///{tmp_path}/ledger.db", limits=LIMITS)
-    migrate(made)
+def config(engine: str, database_url: str) -> Config:
+    made = Config(database_url=database_url, limits=LIMITS)
+    if engine == "sqlite":  # PostgreSQL's is a copy of one that was migrated
+        migrate(made)
     return made
 
 
 @pytest.fixture
 async def impatient(config: Config) -> AsyncIterator[Ledger]:
-    limits = replace(config.limits, write_wait_seconds_max=0.2, write_recovery_seconds=0.05)
+    limits = replace(config.limits, write_wait_seconds_max=0.5, write_recovery_seconds=0.05)
     async with open_ledger(replace(config, limits=limits)) as made:
         yield made
 

@@ -1,4 +1,4 @@
-"""The schema: what the migrations make is what the code reads, and the file is ours alone."""
+"""The schema on SQLite: what the migrations make is what the code reads, and the file is ours alone."""
 
 import sqlite3
 from pathlib import Path

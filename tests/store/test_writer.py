@@ -1,7 +1,6 @@
-"""The writer on a real SQLite file: groups, refusals, races."""
+"""The writer on a real database: groups, refusals, races."""
 
 import asyncio
-import sqlite3
 from typing import Any
 
 import pytest
@@ -16,12 +15,12 @@ from app.errors import (
     Internal,
     ShuttingDown,
 )
-from app.rules.ledger import AddGrant, Operation, TopUp
-from app.store import db as store_db
+from app.rules.operations import AddGrant, Operation, TopUp
 from app.store import reads
 from app.store.batch import Outcome
 from app.store.catalogue import CatalogueStore
-from app.store.db import Database
+from app.store.db import Database, Script
+from app.store.transaction import Attempt
 from app.store.writer import Writer
 
 
@@ -37,13 +36,13 @@ async def test_what_waits_together_is_written_in_one_transaction(
 
 
 def count_transactions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    run, seen = store_db.run_transaction, []
+    begin, seen = Attempt.begin, []
 
-    def counted(connection: sqlite3.Connection, attempt: Any) -> Any:
+    def counted(attempt: Attempt[Any]) -> Script[Any]:
         seen.append(1)
-        return run(connection, attempt)
+        return begin(attempt)
 
-    monkeypatch.setattr(store_db, "run_transaction", counted)
+    monkeypatch.setattr(Attempt, "begin", counted)
     return seen
 
 

@@ -7,12 +7,14 @@ import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import pytest
 
 from app.config import Config, Limits
-from app.rules.ledger import AddGrant, Event
-from app.store import db as store_db
+from app.rules.operations import AddGrant, Event
+from app.store import postgres as store_postgres
 from app.store import reads
+from app.store import sqlite as store_sqlite
 from app.store.batch import Change, Outcome
 from app.store.catalogue import CatalogueStore
 from app.store.db import Database
@@ -72,8 +74,8 @@ async def settled(*calls: Any) -> list[Any]:
 
 
 def fail_once(monkeypatch: pytest.MonkeyPatch, *, after_commit: bool) -> threading.Event:
-    """Makes the next transaction fail; the event says that it is committed, where it is."""
-    run, failed, begun = store_db.run_transaction, [], threading.Event()
+    """Makes the next transaction fail, whichever database it goes to; the event says that it is committed, if it is."""
+    run, send, failed, begun = store_sqlite.run_transaction, store_postgres.send, [], threading.Event()
 
     def failing(connection: sqlite3.Connection, attempt: Any) -> Any:
         if failed:
@@ -86,5 +88,16 @@ def fail_once(monkeypatch: pytest.MonkeyPatch, *, after_commit: bool) -> threadi
             connection.execute("BEGIN IMMEDIATE")  # left open, as a COMMIT that failed leaves it
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(store_db, "run_transaction", failing)
+    async def losing_the_answer(raw: Any, sql: str, parameters: Any) -> Any:
+        if failed or sql != "COMMIT":
+            return await send(raw, sql, parameters)
+        failed.append(1)
+        if after_commit:
+            await send(raw, sql, parameters)
+            begun.set()
+        raw.terminate()
+        raise asyncpg.ConnectionDoesNotExistError("the connection was lost at COMMIT")
+
+    monkeypatch.setattr(store_sqlite, "run_transaction", failing)
+    monkeypatch.setattr(store_postgres, "send", losing_the_answer)
     return begun

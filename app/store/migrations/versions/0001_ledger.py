@@ -19,11 +19,12 @@ PRICES = (
 PACKS = (("chargly_500", "Starter", 500, 1000, "usd"), ("chargly_1200", "Growth", 1200, 2000, "usd"))
 
 Whole = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 STRICT = {"sqlite_strict": True, "sqlite_with_rowid": False}
 
 
 def text(name: str, *, null: bool = False) -> sa.Column[str]:
-    return sa.Column(name, sa.Text, nullable=null)
+    return sa.Column(name, Text, nullable=null)
 
 
 def whole(name: str, *, null: bool = False) -> sa.Column[int]:
