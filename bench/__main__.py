@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from bench import metering
+from bench import ledger, metering
 from bench.failure import BenchFailed
-from bench.report import metering_text
+from bench.report import ledger_text, metering_text
 
 
 def main() -> None:
@@ -30,6 +30,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--connections", type=_positive, default=defaults.connections, help="default %(default)s")
     command.add_argument("--out", type=Path, metavar="FILE.json", help="also write every number there")
     command.set_defaults(run=_metering)
+    ours = ledger.Options()
+    command = commands.add_parser("ledger", help="the rules and the writer without HTTP, and the audit")
+    command.add_argument("--rounds", type=_positive, default=ours.rounds, help="default %(default)s")
+    command.add_argument("--seconds", type=_positive, default=ours.seconds, help="of a load; default %(default)s")
+    command.add_argument("--entries", type=_positive, default=ours.entries, help="of the long wallet; %(default)s")
+    command.add_argument("--out", type=Path, metavar="FILE.json", help="also write every number there")
+    command.set_defaults(run=_ledger)
     return parser
 
 
@@ -42,11 +49,25 @@ def _positive(text: str) -> int:
 
 def _metering(arguments: argparse.Namespace) -> None:
     options = metering.Options(rounds=arguments.rounds, seconds=arguments.seconds, connections=arguments.connections)
-    result = metering.measure(options, say=lambda line: print(line, file=sys.stderr, flush=True))
+    result = metering.measure(options, say=_say)
     print(metering_text(result))
-    if arguments.out is not None:
-        encoded = msgspec.json.format(msgspec.json.encode(result), indent=2)
-        arguments.out.write_bytes(encoded + b"\n")
+    _write(arguments.out, result)
+
+
+def _ledger(arguments: argparse.Namespace) -> None:
+    options = ledger.Options(rounds=arguments.rounds, seconds=arguments.seconds, entries=arguments.entries)
+    result = ledger.measure(options, say=_say)
+    print(ledger_text(result))
+    _write(arguments.out, result)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _write(path: Path | None, result: msgspec.Struct) -> None:
+    if path is not None:
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ from typing import Final
 import msgspec
 
 from bench import programs
-from bench.ledger import Ledger, granted
 from bench.machine import Machine, this_machine
 from bench.processes import Server
 from bench.push import PushLatency, measure_push
+from bench.totals import Ledger, granted
 from bench.wrk import WARM_UP_SECONDS, Load, check_installed, load, write_script
 
 WALLETS: Final = 1_000

@@ -16,10 +16,10 @@ import uvloop
 
 from bench import programs
 from bench.failure import BenchFailed
-from bench.ledger import granted
 from bench.listener import Heard, listen
 from bench.poster import Posted, post_events
 from bench.processes import Server
+from bench.totals import granted
 
 EVENTS_PER_SECOND: Final = 500
 SECONDS: Final = 10
