@@ -4,7 +4,7 @@ import asyncio
 import gc
 import itertools
 import os
-import resource
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -41,6 +41,7 @@ CREDITS_EACH: Final = 10**12
 _APPLIED_EACH_ROUND: Final = 50_000
 _AT_ONCE: Final = 500
 _EVENT: Final = "chat.reply"
+_LOOK_SECONDS: Final = 0.01
 Say = Callable[[str], None]
 
 
@@ -92,7 +93,7 @@ def measure(options: Options, say: Say) -> Ledgers:
 
 
 _AGAINST: Final = {
-    f"writer, one wallet, {HISTORY_GRANTS:,} grants spent": f"writer, {WALLETS:,} wallets",
+    f"writer, one wallet, {HISTORY_GRANTS:,} grants spent": f"writer, {CALLERS} wallets",
     "writer, one long wallet": "writer, one new wallet",
 }
 
@@ -195,11 +196,13 @@ async def _book(path: Path, customers: Sequence[str]) -> AsyncIterator[_Book]:
 async def _measure_writers(options: Options, directory: Path, say: Say) -> dict[str, list[float]]:
     many = [f"user_{number}" for number in range(WALLETS)]
     async with (
+        _book(directory / "few.db", many[:CALLERS]) as few,
         _book(directory / "many.db", many) as spread,
         _book(directory / "hot.db", ["hot"]) as hot,
         _book(directory / "new.db", ["new"]) as new,
         _book(directory / "long.db", ["long"]) as long,
     ):
+        await few.fund()
         await spread.fund()
         await hot.fund(history_grants=HISTORY_GRANTS)
         await new.fund()
@@ -208,6 +211,7 @@ async def _measure_writers(options: Options, directory: Path, say: Say) -> dict[
         gc.collect()
         gc.freeze()  # as a server does
         books = {
+            f"writer, {CALLERS} wallets": few,
             f"writer, {WALLETS:,} wallets": spread,
             f"writer, one wallet, {HISTORY_GRANTS:,} grants spent": hot,
             "writer, one new wallet": new,
@@ -237,21 +241,32 @@ def _verify(directory: Path, options: Options, say: Say) -> tuple[list[float], f
 
 
 def _audit(database: Path) -> tuple[float, int]:
+    """How many seconds it took, and its memory at the most, in KiB; 0 where there is no `/proc`."""
     command = shutil.which("chargly", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     if command is None:
         raise BenchFailed("the command chargly is not installed.")
-    began = time.perf_counter()
-    done = subprocess.run(
-        [command, "verify"],
-        env={"PATH": os.environ["PATH"], "DATABASE_URL": f"sqlite:///{database}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise BenchFailed(f"the audit found something: {done.stdout}{done.stderr}")
-    # The largest of all children so far: the audits come last, and the small one before the large.
-    return time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    environ = {"PATH": os.environ["PATH"], "DATABASE_URL": f"sqlite:///{database}"}
+    began, peak = time.perf_counter(), 0
+    with subprocess.Popen(
+        [command, "verify"], env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        while process.poll() is None:
+            peak = max(peak, _peak_kib(process.pid))
+            time.sleep(_LOOK_SECONDS)
+        took = time.perf_counter() - began
+        assert process.stdout is not None
+        said = process.stdout.read()
+    if process.returncode:
+        raise BenchFailed(f"the audit found something: {said}")
+    return took, peak
+
+
+def _peak_kib(pid: int) -> int:
+    try:
+        found = re.search(r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0
 
 
 def _count(database: Path) -> int:

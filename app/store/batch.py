@@ -2,8 +2,8 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import astuple
@@ -37,6 +37,7 @@ from app.store.statements import (
     entry_row,
     grant_moves,
     hold_row,
+    is_drawn_from,
     ledger_statements,
     wallet_moves,
     wallet_row,
@@ -47,6 +48,7 @@ log = logging.getLogger("chargly.store")
 _WITH_DERIVED_ID: Final = (TopUp, Reverse, Capture, Release, VoidGrant)
 """Operations whose id follows from what they are about: the second of two finds the first one's entry by it."""
 
+_NONE: Final[Mapping[str, Any]] = {}
 _wallets_decoder: Final = msgspec.json.Decoder(WalletsRead)
 _named_decoder: Final = msgspec.json.Decoder(NamedRead)
 _seen_decoder: Final = msgspec.json.Decoder(SeenRead)
@@ -113,7 +115,7 @@ def write_batch(
     if (asked := _looked_up(operations, retried=retried)) is not None:
         [[text]] = yield sql.read_seen, asked
         seen = _seen_decoder.decode(text)
-    batch = _Batch(states(read, named), _keys(read, named), seen, retried=retried)
+    batch = _Batch(states(read, named), _grants_read(read, named), seen, retried=retried)
     outcomes = [batch.apply(operation, catalogue, now, welcome_credits) for operation in operations]
     yield from batch.statements(sql)
     if sql.locks and (unopened := batch.unopened(operations)):
@@ -132,30 +134,25 @@ def states(read: WalletsRead, named: NamedRead) -> dict[str, State]:
     members: dict[str, dict[str, Member]] = {}
     for customer_id, member in (*read.members, *named.members):
         members.setdefault(customer_id, {})[member.member] = member
-    return {
-        wallet.customer_id: _state(
-            wallet,
-            grants.get(wallet.customer_id, {}),
-            holds.get(wallet.customer_id, {}),
-            members.get(wallet.customer_id, {}),
-        )
-        for wallet in read.wallets
-    }
+    found = {}
+    for wallet in read.wallets:
+        id = wallet.customer_id
+        found[id] = _state(wallet, grants.get(id, _NONE), holds.get(id, _NONE), members.get(id, _NONE))
+    return found
 
 
-def _keys(read: WalletsRead, named: NamedRead) -> set[tuple[str, str]]:
+def _grants_read(read: WalletsRead, named: NamedRead) -> dict[tuple[str, str], Grant]:
     """The grants that are there already, by customer and id."""
-    return {(customer_id, grant.id) for customer_id, grant in (*read.grants, *named.grants)}
+    return {(customer_id, grant.id): grant for customer_id, grant in (*read.grants, *named.grants)}
 
 
-def _state(wallet: Wallet, grants: dict[str, Grant], holds: dict[str, Hold], members: dict[str, Member]) -> State:
-    live: list[Grant] = []
-    others: dict[str, Grant] = {}
-    for grant in grants.values():
-        if grant.state == "active" and grant.remaining:
-            live.append(grant)
-        else:
-            others[grant.id] = grant
+def _state(
+    wallet: Wallet, grants: Mapping[str, Grant], holds: Mapping[str, Hold], members: Mapping[str, Member]
+) -> State:
+    live = [grant for grant in grants.values() if grant.state == "active" and grant.remaining]
+    others = _NONE
+    if len(live) < len(grants):
+        others = {id: grant for id, grant in grants.items() if grant.state != "active" or not grant.remaining}
     if len(live) > 1:
         live.sort(key=burn_down_order)
     return State(wallet, tuple(live), others, holds, members)
@@ -165,7 +162,7 @@ class _Batch:
     """The wallets of one transaction while its operations are applied."""
 
     def __init__(
-        self, states: dict[str, State], grants: set[tuple[str, str]], seen: SeenRead, *, retried: bool
+        self, states: dict[str, State], grants: dict[tuple[str, str], Grant], seen: SeenRead, *, retried: bool
     ) -> None:
         self._states = states
         self._grants_there = grants
@@ -197,7 +194,7 @@ class _Batch:
             log.exception("operation %s of %s failed", type(op).__name__, op.id)
             return Internal()
         if applied.state is not state:
-            self._take(op, applied)
+            self._take(op, state, applied)
         return Outcome(applied.own, applied.state.wallet)
 
     def _seen(self, op: Operation) -> Entry | None:
@@ -208,20 +205,17 @@ class _Batch:
                 raise IdempotencyConflict
         return self._by_id.get(op.id)
 
-    def _take(self, op: Operation, applied: Applied) -> None:
+    def _take(self, op: Operation, before: State, applied: Applied) -> None:
         customer_id = op.customer_id
-        if isinstance(op, ChangeSettings) or customer_id not in self._states or not self._version(customer_id):
-            self._made_or_set.add(customer_id)
-        else:
-            self._moved.add(customer_id)
+        whole = not before.wallet.version or isinstance(op, ChangeSettings)
+        (self._made_or_set if whole else self._moved).add(customer_id)
         self._states[customer_id] = applied.state
         self._entries += applied.entries
         for grant in applied.grants:
             self._grants[customer_id, grant.id] = grant
-        for hold in applied.holds:
-            self._holds[customer_id, hold.id] = hold
-        for member in applied.members:
-            self._members[customer_id, member.member] = member
+        if applied.holds or applied.members:
+            self._holds.update(((customer_id, hold.id), hold) for hold in applied.holds)
+            self._members.update(((customer_id, member.member), member) for member in applied.members)
         if applied.own is None:
             return
         if op.key is not None:
@@ -236,12 +230,16 @@ class _Batch:
         wallets = [self._states[id].wallet for id in self._moved - self._made_or_set]
         yield from sql.wallets_update.statements([wallet_moves(wallet) for wallet in wallets])
         yield from sql.wallets_upsert.statements([wallet_row(self._states[id].wallet) for id in self._made_or_set])
-        moved, made = [], []
+        drawn, moved, made = [], [], []
         for key, grant in self._grants.items():
-            if key in self._grants_there:
-                moved.append(grant_moves(key[0], grant))
-            else:
+            before = self._grants_there.get(key)
+            if before is None:
                 made.append((key[0], *astuple(grant)))
+            elif is_drawn_from(before, grant):
+                drawn.append((*key, grant.remaining))
+            else:
+                moved.append(grant_moves(key[0], grant))
+        yield from sql.grants_draw.statements(drawn)
         yield from sql.grants_update.statements(moved)
         yield from sql.grants_insert.statements(made)
         yield from sql.holds_upsert.statements([hold_row(id, hold) for (id, _), hold in self._holds.items()])

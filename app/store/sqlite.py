@@ -190,5 +190,7 @@ def sqlite_pragmas(limits: Limits) -> tuple[str, ...]:
         "PRAGMA journal_mode = WAL",
         "PRAGMA synchronous = FULL",
         "PRAGMA foreign_keys = ON",
+        # A statement of many rows keeps what it may have to undo aside: in a file, that costs as much as the rows do.
+        "PRAGMA temp_store = MEMORY",
         f"PRAGMA wal_autocheckpoint = {limits.sqlite_wal_pages_checkpoint}",
     )

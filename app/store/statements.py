@@ -106,6 +106,7 @@ class LedgerStatements:
         self.wallets_update = Update(dialect, schema.wallets, ("customer_id",), WALLET_MOVES)
         key = ("customer_id", "id")
         self.grants_insert = Insert(dialect, schema.grants, ("customer_id", *_GRANT_COLUMNS))
+        self.grants_draw = Update(dialect, schema.grants, key, ("remaining",))
         self.grants_update = Update(dialect, schema.grants, key, GRANT_MOVES)
         self.holds_upsert = self._upsert(schema.holds, ("customer_id", *_HOLD_COLUMNS), key, ("status", "closed_at"))
         self.members_upsert = self._upsert(schema.members, ("customer_id", *_MEMBER_COLUMNS), ("customer_id", "member"))
@@ -241,6 +242,16 @@ def wallet_moves(wallet: Wallet) -> tuple[Any, ...]:
         wallet.spent_at,
         wallet.last_entry_at,
         wallet.due_at,
+    )
+
+
+def is_drawn_from(before: Grant, after: Grant) -> bool:
+    """Whether all that may have changed of a grant is what remains of it."""
+    return (
+        before.state == after.state
+        and before.version == after.version
+        and before.debt_paid == after.debt_paid
+        and before.next_at == after.next_at
     )
 
 
