@@ -1,5 +1,6 @@
 """Fixtures that every test may use: both databases, a real `chargly serve` process, and clients that speak to it."""
 
+import os
 import secrets
 import signal
 from collections.abc import Callable, Iterator
@@ -12,6 +13,12 @@ from postgres import PostgresServer
 from serving import ServerProcess, StartServer, grant
 
 ENGINES = ("sqlite", "postgresql")
+WORKERS_MIN = 4
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker waits for its servers much of the time, so a small machine has more of them than cores."""
+    return max(WORKERS_MIN, os.cpu_count() or 1)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -14,7 +14,7 @@ import pytest
 from serving import ServerProcess, StartServer, grant
 
 ROUNDS = 20
-CALLERS = 8
+CALLERS = 4
 CUSTOMERS = [f"user_{number}" for number in range(3)]
 FUNDS = 10**6
 

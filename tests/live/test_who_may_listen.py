@@ -53,6 +53,7 @@ async def test_the_servers_own_origin_an_allowed_one_and_no_browser_may_listen(
             assert (await next_wallet(ws))["balance"] == 100
 
 
+@pytest.mark.sqlite
 async def test_who_says_nothing_is_let_go_after_ten_seconds(server: ServerProcess) -> None:
     begun = time.monotonic()
     async with server.live(None) as ws:

@@ -15,7 +15,7 @@ from app.errors import IdempotencyConflict
 from app.rules.operations import Capture
 from app.rules.wallet import Hold
 
-HISTORIES = int(os.environ.get("CHARGLY_TESTS_HISTORIES", "800"))
+HISTORIES = int(os.environ.get("CHARGLY_TESTS_HISTORIES", "520"))
 STEPS_OF_EACH = 50
 
 HOUR = 3_600_000
