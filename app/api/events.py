@@ -7,7 +7,7 @@ import msgspec
 from app.api import fields
 from app.api.auth import Access
 from app.api.fields import Credits, Name, Quantity, Reason, Strict
-from app.api.http import REPLAYED, Answer, Call, Route
+from app.api.http import REPLAYED, Answer, Call, Headers, Route
 from app.errors import (
     ChargeError,
     IdempotencyConflict,
@@ -18,7 +18,7 @@ from app.errors import (
     WalletFrozen,
 )
 from app.rules import ledger
-from app.rules.operations import Event, Reverse, derived_id
+from app.rules.operations import Event, Operation, Reverse, derived_id
 from app.rules.times import rfc3339
 from app.rules.wallet import Entry, State, Wallet
 from app.store import reads
@@ -113,12 +113,23 @@ async def create_event(call: Call) -> Answer:
     body: EventRequest = call.body
     key, hashed = call.idempotency()
     operation = event_operation(call, body, key, hashed)
+    entry, headers = await spend(call, operation)
+    return Answer(event_answer(entry), 201, headers)
+
+
+async def spend(call: Call, operation: Operation) -> tuple[Entry, Headers]:
+    """Submits what spends credits or sets them apart; gives its entry, and the headers of its answer.
+
+    Raises:
+        InsufficientCredits: naming the page where credits are bought.
+
+    """
     try:
         outcome = await call.services.writer.submit(operation)
     except InsufficientCredits as refusal:
         raise with_top_up_url(refusal, call) from None
     assert outcome.entry is not None
-    return Answer(event_answer(outcome.entry), 201, REPLAYED if outcome.replayed else ())
+    return outcome.entry, REPLAYED if outcome.replayed else ()
 
 
 def event_operation(call: Call, body: EventRequest, key: str | None, hashed: str | None) -> Event:

@@ -6,7 +6,7 @@ import msgspec
 
 from app.api import fields
 from app.api.auth import Access
-from app.api.events import EventAnswer, event_answer, with_top_up_url
+from app.api.events import EventAnswer, event_answer, spend
 from app.api.fields import Credits, HoldSeconds, Name, Quantity, Reason, Strict
 from app.api.http import REPLAYED, Answer, Call, Route
 from app.config import HOLD_SECONDS_DEFAULT
@@ -131,12 +131,8 @@ async def create_hold(call: Call) -> Answer:
         expires_in=body.expires_in,
         metadata=fields.metadata(body.metadata, call.services.config.limits),
     )
-    try:
-        outcome = await call.services.writer.submit(operation)
-    except InsufficientCredits as refusal:
-        raise with_top_up_url(refusal, call) from None
-    assert outcome.entry is not None
-    return Answer(_as_entered(outcome.entry), 201, REPLAYED if outcome.replayed else ())
+    entry, headers = await spend(call, operation)
+    return Answer(_as_entered(entry), 201, headers)
 
 
 async def capture_hold(call: Call) -> Answer:
@@ -163,12 +159,8 @@ async def capture_hold(call: Call) -> Answer:
         cost_nanos=cost_nanos,
         metadata=metadata,
     )
-    try:
-        outcome = await call.services.writer.submit(operation)
-    except InsufficientCredits as refusal:
-        raise with_top_up_url(refusal, call) from None
-    assert outcome.entry is not None
-    return Answer(event_answer(outcome.entry), 201, REPLAYED if outcome.replayed else ())
+    entry, headers = await spend(call, operation)
+    return Answer(event_answer(entry), 201, headers)
 
 
 async def release_hold(call: Call) -> Answer:

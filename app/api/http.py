@@ -9,7 +9,7 @@ import re
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from types import AsyncGeneratorType
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -45,7 +45,8 @@ _encode: Final = msgspec.json.Encoder().encode
 _encode_canonical: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
-REPLAYED: Final = ((b"idempotent-replayed", b"true"),)
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
+REPLAYED: Final[Headers] = ((b"idempotent-replayed", b"true"),)
 """The header of an answer that was given before."""
 
 
@@ -54,7 +55,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     body: Any
     status: int = 200
-    headers: Sequence[tuple[bytes, bytes]] = ()
+    headers: Headers = ()
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
