@@ -152,8 +152,8 @@ MUTATIONS = (
     Mutation(
         "a replay gives an answer to another request",
         LEDGER,
-        "    if entry.id != operation.id:\n        raise IdempotencyConflict\n",
-        "",
+        "        raise IdempotencyConflict\n",
+        "        return entry\n",
         (T_LEDGER,),
     ),
     Mutation(
@@ -221,9 +221,16 @@ MUTATIONS = (
     Mutation(
         "an expiry ignores the holds",
         SETTLING,
-        "    taken = min(grant.remaining, max(0, change.available))\n",
-        "    taken = grant.remaining\n",
+        "    taken = min(grant.remaining, max(0, change.available), ",
+        "    taken = min(grant.remaining, ",
         (T_GRANTS,),
+    ),
+    Mutation(
+        "what a lapsed grant keeps and no hold needs passes for money",
+        LEDGER,
+        "        take_needless(change)\n",
+        "        pass\n",
+        (T_SETTLING,),
     ),
     Mutation(
         "a void ignores the holds",
@@ -398,7 +405,7 @@ MUTATIONS = (
         LEDGER,
         "    take_lapsed(change)\n\n\ndef _price_of_capture(",
         "\n\ndef _price_of_capture(",
-        (T_HISTORIES, T_HOLDS),
+        (T_SETTLING,),
     ),
     # The transaction
     Mutation(

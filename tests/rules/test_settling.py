@@ -179,3 +179,13 @@ def test_what_a_lapsed_grant_keeps_and_no_hold_needs_goes_once_there_are_credits
     assert (applied.state.wallet.balance, applied.state.wallet.debt) == (40, 0)
     with pytest.raises(InsufficientCredits):
         done(applied.state, event(credits=41))
+
+
+def test_when_a_hold_closes_all_that_was_kept_and_is_available_goes_though_another_hold_is_open() -> None:
+    later = NOW + HOUR
+    held = (hold(60, expires_in=7200), hold(40, "hold_2", expires_in=7200))
+    state = done(after(grant(100, expires_at=later), *held), settle(), later).state
+    state = after(grant(50, "grant_2"), state=state)
+    applied = done(state, capture(credits=10))
+    assert told(applied) == [("event", -10), ("expiry", -90)]
+    assert (applied.state.wallet.balance, applied.state.wallet.held) == (50, 40)
