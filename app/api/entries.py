@@ -16,7 +16,7 @@ from app.rules.times import rfc3339
 from app.rules.wallet import Entry, EntryKind
 from app.store import reads
 from app.store.reads import EntryFilter
-from app.store.settled import settled_wallet
+from app.store.settled import existing_wallet
 
 log = logging.getLogger("chargly.api")
 
@@ -47,8 +47,7 @@ async def list_entries(call: Call) -> Answer:
     """A page of the ledger as JSON, or all that is asked for as CSV."""
     fields.only_query(call, "limit", "cursor", "kind", "event", "from", "to")
     customer_id = fields.path_customer(call)
-    if await settled_wallet(call.services.db, call.services.writer, customer_id) is None:
-        raise NotFound("There is no wallet for this customer yet.", customer_id=customer_id)
+    await existing_wallet(call.services.db, call.services.writer, customer_id)
     wanted = _filter(call)
     if _wants_csv(call):
         return _csv(call, customer_id, wanted)

@@ -26,7 +26,7 @@ from app.rules.times import rfc3339
 from app.rules.wallet import Entry, Hold, HoldStatus, Wallet
 from app.store import reads
 from app.store.ids import new_id
-from app.store.settled import settled_wallet
+from app.store.settled import existing_wallet
 
 _STATUSES: Final = get_args(HoldStatus)
 
@@ -188,8 +188,7 @@ async def release_hold(call: Call) -> Answer:
 async def read_hold(call: Call) -> Answer:
     """A hold as it stands now, with its wallet."""
     customer_id, _ = await _find(call)
-    wallet = await settled_wallet(call.services.db, call.services.writer, customer_id)
-    assert wallet is not None
+    wallet = await existing_wallet(call.services.db, call.services.writer, customer_id)
     _, hold = await _find(call)
     return Answer(_hold_answer(customer_id, hold, wallet))
 
@@ -201,8 +200,7 @@ async def list_holds(call: Call) -> Answer:
     status = call.query.get("status")
     if status is not None and status not in _STATUSES:
         raise InvalidRequest(f"status: one of {', '.join(_STATUSES)}.", field="status")
-    if await settled_wallet(call.services.db, call.services.writer, customer_id) is None:
-        raise NotFound("There is no wallet for this customer yet.", customer_id=customer_id)
+    await existing_wallet(call.services.db, call.services.writer, customer_id)
     found, before = await reads.holds(
         call.services.db, customer_id, status=status, limit=fields.limit(call), before=fields.cursor(call)
     )

@@ -12,7 +12,7 @@ from app.rules.operations import LimitMember
 from app.rules.wallet import Member, Wallet
 from app.store import reads
 from app.store.ids import new_id, now_ms
-from app.store.settled import settled_wallet
+from app.store.settled import existing_wallet
 
 
 class MemberRequest(Strict, frozen=True, kw_only=True):
@@ -49,8 +49,7 @@ class MembersAnswer(msgspec.Struct, frozen=True):
 async def read_member(call: Call) -> Answer:
     """A member of a wallet."""
     customer_id, name = fields.path_customer(call), _name(call)
-    if await settled_wallet(call.services.db, call.services.writer, customer_id) is None:
-        raise NotFound("There is no wallet for this customer yet.", customer_id=customer_id)
+    await existing_wallet(call.services.db, call.services.writer, customer_id)
     member = await reads.read_member(call.services.db, customer_id, name)
     if member is None:
         raise NotFound("There is no such member of this wallet.", customer_id=customer_id, member=name)
@@ -81,8 +80,7 @@ async def list_members(call: Call) -> Answer:
     """A page of a wallet's members."""
     fields.only_query(call, "limit", "cursor")
     customer_id = fields.path_customer(call)
-    if await settled_wallet(call.services.db, call.services.writer, customer_id) is None:
-        raise NotFound("There is no wallet for this customer yet.", customer_id=customer_id)
+    await existing_wallet(call.services.db, call.services.writer, customer_id)
     found, after = await reads.members(
         call.services.db, customer_id, limit=fields.limit(call), after=fields.cursor(call)
     )

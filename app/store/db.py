@@ -16,9 +16,9 @@ from sqlalchemy.sql import ClauseElement
 
 from app.config import Config
 from app.errors import Busy, OutcomeUnknown, TransactionFailed, Unavailable
-from app.store.dialect import dialect_of
+from app.store.dialect import Statement, dialect_of
 from app.store.sqlite import SqliteEngine
-from app.store.transaction import Attempt, Engine, Row, Script, Snapshot, Statement
+from app.store.transaction import Attempt, Engine, Row, Script, Snapshot
 
 __all__ = ["Database", "Row", "Script", "Snapshot", "Statement"]
 

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from app.errors import ChargeError
+from app.errors import ChargeError, NotFound
 from app.rules.operations import Settle
 from app.rules.wallet import State, Wallet
 from app.store import reads
@@ -22,6 +22,19 @@ async def settled_wallet(db: Database, writer: Writer, customer_id: str) -> Wall
     if wallet is None or not is_due(wallet):
         return wallet
     return (await writer.submit(settle(customer_id))).wallet
+
+
+async def existing_wallet(db: Database, writer: Writer, customer_id: str) -> Wallet:
+    """A wallet as it stands now; otherwise as `settled_wallet`.
+
+    Raises:
+        NotFound: the customer was never seen.
+
+    """
+    wallet = await settled_wallet(db, writer, customer_id)
+    if wallet is None:
+        raise NotFound("There is no wallet for this customer yet.", customer_id=customer_id)
+    return wallet
 
 
 async def settled_wallets(

@@ -10,10 +10,10 @@ import databases
 from databases.core import Connection as HeldConnection
 
 from app.errors import Busy
+from app.store.dialect import Statement
 
 T = TypeVar("T")
 Row: TypeAlias = Sequence[Any]
-Statement: TypeAlias = tuple[str, Sequence[Any]]
 Script: TypeAlias = Generator[Statement, list[Any], T]
 """A transaction: yields `(sql, parameters)`, is sent the rows, returns its result."""
 
