@@ -9,7 +9,7 @@ from app.rules.periods import Per
 from app.rules.wallet import PRIORITY_DEFAULT, Category, Entry, Rollover
 
 
-class Operation(msgspec.Struct, frozen=True, kw_only=True):
+class Operation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Something asked of one wallet.
 
     `id` is made before the operation is sent and becomes its entry's, so that a commit whose outcome is unknown can be

@@ -54,7 +54,7 @@ _named_decoder: Final = msgspec.json.Decoder(NamedRead)
 _seen_decoder: Final = msgspec.json.Decoder(SeenRead)
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What became of one operation.
 
     `entry` is its own row of the ledger, None where it changed nothing; `replayed` says that the same request had been
@@ -66,7 +66,7 @@ class Outcome(msgspec.Struct, frozen=True):
     replayed: bool = False
 
 
-class Change(msgspec.Struct, frozen=True):
+class Change(msgspec.Struct, frozen=True, gc=False):
     """A wallet as a batch left it, and its new entries, oldest first."""
 
     wallet: Wallet
