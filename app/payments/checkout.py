@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from app.config import Config
 from app.errors import InvalidRequest, NotFound, StripeNotConfigured, StripeUnavailable
-from app.payments.gateway import Gateway, Session, StripeEvent, parse_session
+from app.payments.gateway import Gateway
+from app.payments.messages import Session, StripeEvent, parse_session
 from app.rules.operations import TopUp
 from app.store import checkouts
 from app.store.catalogue import CatalogueStore

@@ -14,7 +14,7 @@ from payments.stripe_stand_in import WEBHOOK_SECRET, StripeStandIn, deliver, eve
 from serving import ServerProcess, balance, error_of
 
 from app.errors import InvalidRequest
-from app.payments.gateway import check_signature
+from app.payments.messages import check_signature
 
 NOW = 1_800_000_000
 YEARS = 10 * 365 * 86_400
