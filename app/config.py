@@ -23,9 +23,9 @@ HOLDS_OPEN_MAX: Final = 1_000
 BATCH_EVENTS_MAX: Final = 1_000
 """Events in one call."""
 GRANTS_MAX: Final = 1_000
-"""Grants of one wallet that are not used up, before one given by hand is refused."""
-SETTLE_STEPS_MAX: Final = 1_000
-"""What one operation settles of a wallet at most; the rest stays due, and the next goes on with it."""
+"""Grants of one wallet that are not used up, before one by hand (an adjustment makes one too) is refused."""
+SETTLE_STEPS_MAX: Final = 2_500
+"""What is settled of a wallet at once: more than all its holds and grants by hand. The rest is settled by the next."""
 HOLD_SECONDS_DEFAULT: Final = 900
 HOLD_SECONDS_MAX: Final = 86_400
 QUANTITY_MAX: Final = 10**9

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from app.config import BALANCE_MAX
+from app.config import BALANCE_MAX, GRANTS_MAX
 from app.errors import InsufficientCredits, InvalidRequest
 from app.rules.limits import Spent, check_limit, given_back, spent_in
 from app.rules.operations import Operation, derived_id
@@ -84,6 +84,11 @@ class Change:
     def available(self) -> int:
         """What may be spent now."""
         return self.balance - self.held + self.overdraft_limit
+
+    @property
+    def is_due(self) -> bool:
+        """Whether time has brought what is not settled yet."""
+        return self.due_at is not None and self.due_at <= self.now
 
     def set(self, **settings: Any) -> None:
         """Changes settings of the wallet."""
@@ -209,6 +214,16 @@ class Change:
         detail = {"grant": msgspec.structs.asdict(grant)}
         self.enter(kind, label, credits, draws=draws, reason=reason, detail=detail, entry_id=entry_id)
 
+    def check_number_of_grants(self) -> None:
+        """Refuses one more grant by hand where a wallet has as many as it may.
+
+        Raises:
+            InvalidRequest: `GRANTS_MAX` are not used up yet.
+
+        """
+        if len(self.grants) + sum(one.state == "pending" for one in self.others.values()) >= GRANTS_MAX:
+            raise InvalidRequest(f"A wallet has at most {GRANTS_MAX} grants that are not used up.", field="credits")
+
     def check_room(self, credits: int) -> None:
         """Refuses what a wallet cannot hold.
 
@@ -231,8 +246,8 @@ class Change:
     def give_back(self, credits: int, draws: Draws, since: int) -> Draws:
         """Returns credits that an entry took: to a debt first, then to the grants that they came from.
 
-        What came from no grant was debt then; if that is paid now, it goes back to the grants that paid it. What came
-        from a grant that has lapsed since comes back as a promotional grant of a day.
+        What came from no grant was debt then; if that is paid now, it goes back to the grants that paid it. The part of
+        a grant that has lapsed since comes back as a promotional grant of a day.
 
         Args:
             credits: all that the entry took.
@@ -258,19 +273,25 @@ class Change:
             # What pays a debt here would have come back to this grant, so the grant has paid it.
             self.put(replace(grant, remaining=grant.remaining + returned, debt_paid=grant.debt_paid + taken - returned))
             back.append((grant_id, -returned))
-        for grant in self._payers_of_debt(since):
-            returned = min(grant.debt_paid, left)
-            if returned:
-                left -= returned
-                back.append((grant.id, -returned))
-                self.put(replace(grant, remaining=grant.remaining + returned, debt_paid=grant.debt_paid - returned))
+        for payer in self._payers_of_debt(since):
+            if not left:
+                break
+            returned = min(payer.debt_paid, left)
+            left -= returned
+            ended = payer.ended(self.now)
+            remaining = payer.remaining + (0 if ended else returned)
+            self.put(replace(payer, remaining=remaining, debt_paid=payer.debt_paid - returned))
+            if ended:
+                lapsed += returned
+            else:
+                back.append((payer.id, -returned))
         if lapsed or left:
             self._give_anew(lapsed, left)
         return tuple(back)
 
     def _payers_of_debt(self, since: int) -> list[Grant]:
         """Grants that paid debts: those after an entry first, since they may have paid its own."""
-        payers = [g for g in (*self.grants, *self.others.values()) if g.debt_paid and not g.ended(self.now)]
+        payers = [grant for grant in (*self.grants, *self.others.values()) if grant.debt_paid]
         return sorted(payers, key=lambda grant: (grant.version < since, grant.version))
 
     def _give_anew(self, for_a_day: int, for_ever: int) -> None:

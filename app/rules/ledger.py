@@ -18,8 +18,9 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from app.config import BALANCE_MAX, GRANTS_MAX, HOLDS_OPEN_MAX
+from app.config import BALANCE_MAX, HOLDS_OPEN_MAX
 from app.errors import (
+    Busy,
     HoldNotOpen,
     IdempotencyConflict,
     InsufficientCredits,
@@ -74,12 +75,15 @@ def apply(state: State, operation: Operation, catalogue: Catalogue, now: int, we
     Raises:
         InsufficientCredits, SpendLimitReached, WalletFrozen, UnknownEvent, InvalidRequest, NotFound, HoldNotOpen,
         TooManyHolds: nothing happened.
+        Busy: time has brought more than is settled at once. `Settle` goes on with it.
 
     """
     wallet = state.wallet
     change = Change(state, operation, max(now, wallet.last_entry_at))
-    if wallet.due_at is not None and wallet.due_at <= change.now:
+    if change.is_due:
         settle(change)
+        if change.is_due and not isinstance(operation, Settle):
+            raise Busy("This wallet waits for more than is brought at once; it is being settled, so try again.")
     if wallet.version == 0:
         if not isinstance(operation, _OPENS):
             raise NotFound("There is no wallet for this customer yet.", customer_id=operation.customer_id)
@@ -357,9 +361,7 @@ def _not_open(status: str) -> HoldNotOpen:
 
 
 def _add_grant(change: Change, op: AddGrant, _: Catalogue) -> None:
-    kept = len(change.grants) + sum(one.state == "pending" for one in change.others.values())
-    if kept >= GRANTS_MAX:
-        raise InvalidRequest(f"A wallet has at most {GRANTS_MAX} grants that are not used up.", field="credits")
+    change.check_number_of_grants()
     starts = change.now if op.effective_at is None else max(op.effective_at, change.now)
     _check_times(op, starts, change.now)
     grant = Grant(
@@ -438,6 +440,7 @@ def _void_grant(change: Change, op: VoidGrant, _: Catalogue) -> None:
 
 def _adjust(change: Change, op: Adjust, _: Catalogue) -> None:
     if op.credits > 0:
+        change.check_number_of_grants()
         made = grant_id_for(op.id)
         change.give("adjustment", "Adjustment", made, op.credits, "promotional", "adjustment", reason=op.reason)
     else:

@@ -403,13 +403,16 @@ class Model:
                 lot.left += returned
                 lot.to_debt += taken - returned
                 draws[grant_id] = draws.get(grant_id, 0) - returned
-        payers = [lot for lot in self.lots.values() if lot.to_debt and not lot.over(self.now)]
+        payers = [lot for lot in self.lots.values() if lot.to_debt]
         for lot in sorted(payers, key=lambda lot: (lot.age < event.age, lot.age)):
             returned = min(lot.to_debt, left)
             left -= returned
-            lot.left += returned
             lot.to_debt -= returned
-            draws[lot.id] = draws.get(lot.id, 0) - returned
+            if lot.over(self.now):
+                for_a_day += returned
+            else:
+                lot.left += returned
+                draws[lot.id] = draws.get(lot.id, 0) - returned
         self._tell("reversal", event.credits, draws)
         for suffix, credits, ends in (("d", for_a_day, self.now + DAY), ("", left, None)):
             if credits:

@@ -119,6 +119,8 @@ def test_a_wallet_has_so_many_grants_that_are_not_used_up_and_no_more_by_hand() 
     assert refused(State(wallet, grants), grant(1, "grant_x"))["field"] == "credits"
     waiting = {"grant_p": made("grant_p", state="pending", effective_at=NOW + 1)}
     refused(State(wallet, grants[1:], waiting), grant(1, "grant_x"))
+    assert refused(State(wallet, grants), adjust(1))["field"] == "credits"
+    assert done(State(wallet, grants), adjust(-1)).entries
     kept = {"grant_k": made("grant_k", state="expired")}
     assert done(State(wallet, grants[1:], kept), grant(1, "grant_x")).entries
     assert done(State(wallet, grants), top_up(1)).entries  # what was bought comes in

@@ -1,5 +1,7 @@
 """What an action would cost and what would become of it, without doing it."""
 
+import copy
+
 import pytest
 from rules.ledgers import (
     CATALOGUE,
@@ -35,9 +37,9 @@ def test_an_offer_says_the_price_and_how_many_such_actions_are_covered() -> None
 
 
 def test_an_offer_changes_nothing() -> None:
-    before = FUNDED.wallet
+    before = copy.deepcopy(FUNDED)
     offered(FUNDED)
-    assert FUNDED.wallet is before
+    assert before == FUNDED
 
 
 def test_what_the_wallet_does_not_cover_is_refused_and_covers_none() -> None:

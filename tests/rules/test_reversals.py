@@ -202,15 +202,25 @@ def test_what_paid_a_debt_by_a_reversal_goes_back_where_the_debts_event_is_rever
     assert (left(both.state), both.entries[0].draws) == ({"grant_o": 10}, (("grant_o", -7),))
 
 
-def test_what_nobody_can_be_given_back_comes_as_a_promotional_grant_that_stays() -> None:
+def test_what_a_lapsed_grant_paid_of_a_debt_comes_back_for_a_day() -> None:
     state, entry = charged(15, state=OVERDRAWN)
     state = after(grant(5, "grant_2", expires_at=NOW + HOUR), state=state)
     state = after(settle(), state=state, now=NOW + HOUR)
     applied = reversed_(state, entry, NOW + HOUR)
     assert applied.entries[0].draws == (("grant_o", -10),)
-    assert left(applied.state) == {"grant_o": 10, "grant_1": 5}
+    assert left(applied.state) == {"grant_o": 10, "grant_1d": 5}
+    given = grant_of(applied.state, "grant_1d")
+    assert (given.category, given.expires_at, given.source) == ("promotional", NOW + HOUR + DAY, "rev_1")
+
+
+def test_what_no_grant_is_known_to_have_paid_comes_as_a_promotional_grant_that_stays() -> None:
+    state, entry = charged(15, state=OVERDRAWN)
+    state = after(grant(5, "grant_2"), state=state)
+    unknown = {id: replace(one, debt_paid=0) for id, one in state.others.items()}
+    applied = reversed_(State(state.wallet, state.grants, unknown), entry)
+    assert applied.entries[0].draws == (("grant_o", -10),)
     given = grant_of(applied.state)
-    assert (given.category, given.expires_at, given.source) == ("promotional", None, "rev_1")
+    assert (given.credits, given.category, given.expires_at) == (5, "promotional", None)
 
 
 def test_the_balance_is_what_the_grants_have_after_every_reversal() -> None:

@@ -1,5 +1,7 @@
 """What time brings: in which order, how much at once, and when it is looked for."""
 
+import copy
+
 import pytest
 from rules.ledgers import (
     DAY,
@@ -22,7 +24,8 @@ from rules.ledgers import (
     told,
 )
 
-from app.errors import InsufficientCredits
+from app.config import GRANTS_MAX, HOLDS_OPEN_MAX
+from app.errors import Busy, InsufficientCredits, NotFound
 from app.rules import settling
 
 
@@ -120,18 +123,23 @@ def test_a_clock_that_goes_back_brings_what_was_due_by_the_last_entry() -> None:
     assert again.state.wallet.due_at == NOW + HOUR + 60 * SECOND
 
 
-def test_an_operation_settles_so_many_things_at_most_and_the_next_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_so_many_things_are_settled_at_once_and_nothing_is_done_until_all_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settling, "SETTLE_STEPS_MAX", 2)
-    state = after(grant(10, every="day", rollover="all"), hold(5))
-    first = done(state, settle(), NOW + 5 * DAY)
-    assert told(first) == [("hold_expiry", 0), ("grant", 10)]
-    assert first.state.wallet.due_at == NOW + 2 * DAY
-    second = done(first.state, event(credits=40), NOW + 5 * DAY)
-    assert told(second) == [("grant", 10), ("grant", 10), ("event", -40)]
-    assert second.state.wallet.due_at == NOW + 4 * DAY
-    third = done(second.state, settle(), NOW + 5 * DAY)
-    assert told(third) == [("grant", 10), ("grant", 10)]
-    assert third.state.wallet.due_at == NOW + 6 * DAY
+    state = after(grant(10, every="day", rollover="all"), hold(5), grant(9, "grant_2", expires_at=NOW + 3 * DAY))
+    later = NOW + 5 * DAY
+    for number in (2, 4, 6):
+        with pytest.raises(Busy):
+            done(state, event(credits=55), later)  # five of them are still in a grant that has expired
+        state = done(state, settle(), later).state
+        assert state.wallet.version == 3 + number
+    assert state.wallet.due_at == NOW + 5 * DAY
+    assert told(done(state, event(credits=55), later)) == [("grant", 10), ("event", -55)]
+
+
+def test_all_that_a_wallet_may_have_set_apart_and_been_given_by_hand_is_settled_at_once() -> None:
+    state = after(*(grant(2, f"grant_{number}", expires_at=NOW + HOUR) for number in range(GRANTS_MAX)))
+    state = after(*(hold(1, f"hold_{number}") for number in range(HOLDS_OPEN_MAX)), state=state)
+    assert left(after(grant(1, "grant_new"), state=state, now=NOW + DAY)) == {"grant_new": 1}
 
 
 def test_a_wallet_that_was_left_alone_for_a_year_is_brought_up_to_date_at_once() -> None:
@@ -142,9 +150,10 @@ def test_a_wallet_that_was_left_alone_for_a_year_is_brought_up_to_date_at_once()
 
 def test_a_refused_operation_brings_nothing_and_settling_brings_it_then() -> None:
     state = after(grant(10, expires_at=NOW + HOUR))
+    before = copy.deepcopy(state)
     with pytest.raises(InsufficientCredits):
         done(state, event(credits=1), NOW + HOUR)
-    assert (state.wallet.balance, grant_of(state).state) == (10, "active")
+    assert state == before
     assert told(done(state, settle(), NOW + HOUR)) == [("expiry", -10)]
 
 
@@ -163,7 +172,8 @@ def test_many_holds_run_out_at_once() -> None:
 
 
 def test_a_wallet_that_nobody_opened_is_not_settled() -> None:
-    assert NEW.wallet.due_at is None
+    with pytest.raises(NotFound):
+        done(NEW, settle(), NOW + DAY)
 
 
 def test_what_a_lapsed_grant_keeps_and_no_hold_needs_goes_once_there_are_credits() -> None:
