@@ -187,7 +187,7 @@ def _postgresql(url: str) -> str:
     if any(importlib.util.find_spec(name) is None for name in ("asyncpg", "greenlet")):
         raise StartRefused(
             "DATABASE_URL names a PostgreSQL database, and its driver is not installed: "
-            "pip install 'chargly[postgres]'."
+            "in Chargly's checkout, pip install '.[postgres]'."
         )
     try:
         parts = urllib.parse.urlsplit(url)
@@ -213,6 +213,11 @@ def _check_stripe(config: Config) -> None:
         raise StartRefused(
             "STRIPE_SECRET_KEY is set and STRIPE_WEBHOOK_SECRET is not: "
             "without it no payment could be believed, so set both."
+        )
+    if config.stripe_webhook_secret and not key:
+        raise StartRefused(
+            "STRIPE_WEBHOOK_SECRET is set and STRIPE_SECRET_KEY is not: "
+            "without it no checkout could be made, so set both or neither."
         )
 
 

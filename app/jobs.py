@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from app.api.services import Services
 from app.errors import ChargeError
 from app.store.reads import due_wallets
-from app.store.settled import settle
+from app.store.settled import settling_of
 
 log = logging.getLogger("chargly.jobs")
 
@@ -33,7 +33,7 @@ async def settle_due_wallets(services: Services) -> None:
     """
     most = services.config.limits.settle_wallets_at_once
     while due := await due_wallets(services.db, most):
-        results = await services.writer.submit_all([settle(customer_id) for customer_id in due])
+        results = await services.writer.submit_all([settling_of(customer_id) for customer_id in due])
         failed = [(id, one) for id, one in zip(due, results, strict=True) if isinstance(one, ChargeError)]
         for customer_id, error in failed:
             log.error("wallet %s could not be settled: %r", customer_id, error)

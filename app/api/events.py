@@ -253,9 +253,9 @@ async def quote(call: Call) -> Answer:
         metadata={},
     )
     catalogue = await services.catalogue.fresh()
-    state = await settled_state(services.db, services.writer, customer_id, member=event.member)
-    state = state or State(Wallet(customer_id=customer_id))
-    offer = ledger.offer(state, event, catalogue, now_ms(), services.config.welcome_credits)
+    found = await settled_state(services.db, services.writer, customer_id, member=event.member)
+    state, now = found or (State(Wallet(customer_id=customer_id)), now_ms())
+    offer = ledger.offer(state, event, catalogue, now, services.config.welcome_credits)
     return Answer(
         QuoteAnswer(
             credits=offer.credits,

@@ -151,9 +151,10 @@ def _as_opened(entry: Entry) -> WalletAnswer:
 
 
 async def _as_it_stands(call: Call, customer_id: str) -> WalletAnswer:
-    state = await settled_state(call.services.db, call.services.writer, customer_id)
-    if state is None:
+    found = await settled_state(call.services.db, call.services.writer, customer_id)
+    if found is None:
         raise NotFound("There is no wallet for this customer yet.", customer_id=customer_id)
+    state, _ = found
     waiting = sorted((grant for grant in state.others.values() if grant.remaining), key=burn_down_order)
     return wallet_answer(state.wallet, [*state.grants, *waiting])
 

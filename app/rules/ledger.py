@@ -113,6 +113,7 @@ def offer(state: State, operation: Event, catalogue: Catalogue, now: int, welcom
 
     Raises:
         UnknownEvent, InvalidRequest: it has no price.
+        Busy: as of `apply`.
 
     """
     credits = catalogue.quote(operation.event, operation.model, operation.quantity).credits

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import astuple
 
-from app.errors import ChargeError, IdempotencyConflict, Internal
+from app.errors import ChargeError, IdempotencyConflict, Internal, NotFound
 from app.rules import ledger
 from app.rules.operations import (
     Capture,
@@ -203,7 +203,10 @@ class _Batch:
                 return entry
             if self._keys_of_checkouts and KeyOfCheckout(op.customer_id, op.key) in self._keys_of_checkouts:
                 raise IdempotencyConflict
-        return self._by_id.get(op.id)
+        entry = self._by_id.get(op.id)
+        if entry is not None and entry.customer_id != op.customer_id:  # an id that a path names beside a wallet
+            raise NotFound("There is no such thing in this wallet.")
+        return entry
 
     def _take(self, op: Operation, before: State, applied: Applied) -> None:
         customer_id = op.customer_id

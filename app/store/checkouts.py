@@ -7,6 +7,7 @@ import msgspec
 from app.errors import IdempotencyConflict, TransactionFailed
 from app.store import schema
 from app.store.db import Database, Script
+from app.store.statements import encode_document, ledger_statements
 
 Status = Literal["open", "processing", "paid", "expired", "failed"]
 
@@ -37,7 +38,6 @@ _INSERT = f"INSERT INTO checkouts ({', '.join(_COLUMNS)}) VALUES ({', '.join('?'
 _BY_KEY = f"SELECT {', '.join(_COLUMNS)} FROM checkouts WHERE customer_id = ? AND idempotency_key = ?"
 _OPENED = "UPDATE checkouts SET session_id = ?, url = ?, expires_at = ? WHERE id = ? AND session_id IS NULL"
 _BY_ID = f"SELECT {', '.join(_COLUMNS)} FROM checkouts WHERE id = ?"
-_WALLET = "SELECT 1 FROM wallets WHERE customer_id = ?"
 _ENTRY_BY_KEY = "SELECT 1 FROM entries WHERE customer_id = ? AND idempotency_key = ?"
 
 
@@ -48,18 +48,23 @@ async def create(db: Database, checkout: Checkout) -> Checkout:
         IdempotencyConflict: the key came with another request before.
 
     """
+    sql = ledger_statements(db.dialect)
+    customers = encode_document([checkout.customer_id]).decode()
 
     def script() -> Script[Checkout]:
-        if checkout.idempotency_key is not None:
-            # An event of another process with the same key is found, or waits and finds this.
-            yield f"{_WALLET}{db.dialect.for_update()}", (checkout.customer_id,)
-            rows = yield _BY_KEY, (checkout.customer_id, checkout.idempotency_key)
-            if rows:
-                return _same_request(Checkout(**dict(zip(_COLUMNS, rows[0], strict=True))), checkout.request_hash)
-            if (yield _ENTRY_BY_KEY, (checkout.customer_id, checkout.idempotency_key)):
-                raise IdempotencyConflict
-        yield _INSERT, msgspec.structs.astuple(checkout)
-        return checkout
+        if checkout.idempotency_key is None:
+            yield _INSERT, msgspec.structs.astuple(checkout)
+            return checkout
+        # An event of another process with the same key is found, or waits and finds this. A customer without a wallet
+        # has nothing to lock, so an empty one is made, as the ledger does it, and taken away again.
+        for lock in sql.locks:
+            yield lock, (customers,)
+        first = yield from _first_with_key(checkout)
+        if first is None:
+            yield _INSERT, msgspec.structs.astuple(checkout)
+        if sql.locks:
+            yield sql.unlock_unopened, (customers,)
+        return first or checkout
 
     try:
         return await db.transact(script)
@@ -67,6 +72,15 @@ async def create(db: Database, checkout: Checkout) -> Checkout:
         if not error.rows_refused or checkout.idempotency_key is None:
             raise
         return await db.transact(script)  # another process had the key first, and what it wrote is found now
+
+
+def _first_with_key(checkout: Checkout) -> Script[Checkout | None]:
+    rows = yield _BY_KEY, (checkout.customer_id, checkout.idempotency_key)
+    if rows:
+        return _same_request(Checkout(**dict(zip(_COLUMNS, rows[0], strict=True))), checkout.request_hash)
+    if (yield _ENTRY_BY_KEY, (checkout.customer_id, checkout.idempotency_key)):
+        raise IdempotencyConflict
+    return None
 
 
 async def find_by_key(db: Database, customer_id: str, key: str, request_hash: str | None) -> Checkout | None:

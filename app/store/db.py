@@ -159,7 +159,11 @@ class Database:
         except TimeoutError as error:
             raise Unavailable from error
         try:
-            async with self._engine.snapshot() as snapshot:
+            async with contextlib.AsyncExitStack() as opened:
+                try:
+                    snapshot = await opened.enter_async_context(self._engine.snapshot())
+                except self._engine.failures as error:
+                    raise Unavailable from error
                 yield snapshot
         finally:
             self._snapshots.release()

@@ -167,10 +167,7 @@ class PostgresEngine:
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator["PostgresSnapshot"]:
         """A repeatable read on a connection of its own, without the bounds of short reads."""
-        try:
-            connection = await self._begin_reading()
-        except FAILURES as error:
-            raise Unavailable from error
+        connection = await self._begin_reading()
         try:
             yield PostgresSnapshot(connection)
         finally:

@@ -33,8 +33,10 @@ async def wallet(db: Database, customer_id: str) -> Wallet | None:
     return _wallet(row) if row else None
 
 
-async def state(db: Database, customer_id: str, *, member: str | None = None) -> State | None:
-    """A wallet with its grants that are not used up, as of one commit, as `rules.ledger` takes it.
+async def state(db: Database, customer_id: str, *, member: str | None = None) -> tuple[State, int] | None:
+    """A wallet with its grants that are not used up, as of one commit, as `rules.ledger` takes it; and when that was.
+
+    The time is the one by which the wallet was found due, in milliseconds since 1970: a database server's own.
 
     Args:
         db: where to read.
@@ -44,14 +46,17 @@ async def state(db: Database, customer_id: str, *, member: str | None = None) ->
     """
     sql = ledger_statements(db.dialect).read_wallets
     values: dict[str, Any] = {"p1": encode_document([customer_id]).decode()}
+    now = now_ms()
     if db.dialect.is_sqlite:
-        values["p2"] = now_ms()
+        values["p2"] = now
     [row] = await db.fetch_all(_PLACEHOLDER.sub(r":p\1", sql), values)
-    found = states(msgspec.json.decode(row[0], type=WalletsRead), NamedRead([], [], [])).get(customer_id)
-    if found is None or member is None:
-        return found
-    known = await read_member(db, customer_id, member)
-    return replace(found, members={member: known}) if known else found
+    read = msgspec.json.decode(row[0], type=WalletsRead)
+    now = now if read.now is None else read.now
+    found = states(read, NamedRead([], [], [])).get(customer_id)
+    if found is None:
+        return None
+    known = None if member is None else await read_member(db, customer_id, member)
+    return (replace(found, members={known.member: known}) if known else found), now
 
 
 async def read_member(db: Database, customer_id: str, member: str) -> Member | None:

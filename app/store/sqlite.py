@@ -113,8 +113,12 @@ class SqliteEngine:
     def _begin_reading(self) -> sqlite3.Connection:
         factory = _connection_class(self._limits)
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, factory=factory)
-        connection.execute("BEGIN")
-        connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # the first read is what the snapshot is of
+        try:
+            connection.execute("BEGIN")
+            connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # the first read is what the snapshot is of
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
 
 

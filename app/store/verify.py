@@ -50,11 +50,13 @@ class Audit:
             holds = self._rows(snapshot, "holds", _HOLD_COLUMNS, where=HOLD_OPEN, order="id")
             members = self._rows(snapshot, "members", Member.__struct_fields__, order="member")
             entries = self._rows(snapshot, "entries", ENTRY_COLUMNS, order="version")
+            owned = (entries, grants, holds, members)
             async for row in wallets.every():
                 wallet = _wallet(row)
                 id = wallet.customer_id
-                if (stray := await entries.stray(id)) is not None:
-                    yield stray
+                for rows in owned:
+                    if (stray := await rows.stray(id)) is not None:
+                        yield stray
                 audit = WalletAudit(
                     wallet, await grants.of(id, _grant), await holds.of(id, _hold), await members.of(id, _member)
                 )
@@ -62,8 +64,9 @@ class Audit:
                 self.progress.wallets += 1
                 if (found := audit.finish()) is not None:
                     yield found
-            if (stray := await entries.stray(None)) is not None:
-                yield stray
+            for rows in owned:
+                if (stray := await rows.stray(None)) is not None:
+                    yield stray
             async for found in self._doubled_keys(snapshot):
                 yield found
 
@@ -78,7 +81,7 @@ class Audit:
             f" ORDER BY customer_id{', ' + order if order else ''}"
         )
         parameters = () if self._customer_id is None else (self._customer_id,)
-        return _Rows(partial(snapshot.stream, sql, parameters, _ROWS_AT_ONCE))
+        return _Rows(table, partial(snapshot.stream, sql, parameters, _ROWS_AT_ONCE))
 
     async def _doubled_keys(self, snapshot: Snapshot) -> AsyncIterator[Mismatch]:
         """A key that more than one entry, or an entry and a checkout, has taken effect by."""
@@ -87,18 +90,19 @@ class Audit:
             f"SELECT customer_id, idempotency_key FROM entries WHERE idempotency_key IS NOT NULL{mine} UNION ALL"
             f" SELECT customer_id, idempotency_key FROM checkouts WHERE idempotency_key IS NOT NULL{mine}"
         )
-        sql = f"SELECT customer_id, idempotency_key FROM ({keys}) AS used GROUP BY 1, 2 HAVING count(*) > 1"
+        sql = f"SELECT customer_id, idempotency_key, count(*) FROM ({keys}) AS used GROUP BY 1, 2 HAVING count(*) > 1"
         parameters = () if self._customer_id is None else (self._customer_id, self._customer_id)
         async for chunk in snapshot.stream(sql, parameters, _ROWS_AT_ONCE):
-            for customer_id, key in chunk:
+            for customer_id, key, effects in chunk:
                 what = f"the number of effects of key {key!r}"
-                yield Mismatch(customer_id=customer_id, version=None, what=what, expected=1, found=2)
+                yield Mismatch(customer_id=customer_id, version=None, what=what, expected=1, found=effects)
 
 
 class _Rows:
     """The rows of one table in the order of their customers, a chunk of them at a time."""
 
-    def __init__(self, stream: Callable[[], AsyncIterator[Sequence[Sequence[Any]]]]) -> None:
+    def __init__(self, table: str, stream: Callable[[], AsyncIterator[Sequence[Sequence[Any]]]]) -> None:
+        self._table = table
         self._chunks = stream()
         self._chunk: Sequence[Sequence[Any]] = ()
         self._at = 0
@@ -135,9 +139,8 @@ class _Rows:
         while await self._more() and ((id := self._chunk[self._at][0]) != before):
             if before is not None and id > before:
                 break
-            found = found or Mismatch(
-                customer_id=id, version=self._chunk[self._at][1], what="the wallet", expected="there", found=None
-            )
+            what = f"the wallet of a row in {self._table}"
+            found = found or Mismatch(customer_id=id, version=None, what=what, expected="there", found=None)
             self._at += 1
         return found
 

@@ -242,7 +242,10 @@ def test_a_grant_of_another_wallet_is_not_found(api: httpx.Client, customer: str
     other = grant(api, f"{customer}_2", 30)
     error_of(void(api, customer, other["id"]), 404, "not_found")
     error_of(void(api, "never_granted", other["id"]), 404, "not_found")
-    assert (balance(api, customer), balance(api, f"{customer}_2")) == (100, 30)
+    assert void(api, f"{customer}_2", other["id"]).json()["status"] == "voided"
+    error_of(void(api, customer, other["id"]), 404, "not_found")
+    error_of(void(api, "never_granted", other["id"]), 404, "not_found")
+    assert (balance(api, customer), balance(api, f"{customer}_2")) == (100, 0)
 
 
 @pytest.mark.parametrize(

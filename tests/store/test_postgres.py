@@ -13,11 +13,13 @@ from store.writing import LIMITS, Ledger, event, open_ledger, settled
 
 from app.config import Config
 from app.errors import Busy, ChargeError, InsufficientCredits, OutcomeUnknown, TransactionFailed, Unavailable
+from app.rules.operations import AddGrant
 from app.store import checkouts, reads
 from app.store import postgres as store_postgres
 from app.store.batch import Outcome
 from app.store.checkouts import Checkout
 from app.store.db import Database, Script
+from app.store.ids import new_id
 
 pytestmark = pytest.mark.postgresql
 
@@ -375,6 +377,24 @@ async def test_a_checkout_and_an_event_of_two_processes_do_not_both_take_a_key(l
             checkouts.create(other.db, new_checkout(number, idempotency_key=key)),
         )
         assert sum(isinstance(result, ChargeError) for result in results) == 1, results
+
+
+async def test_a_customers_first_checkout_and_first_event_do_not_both_take_a_key(ledger: Ledger, other: Ledger) -> None:
+    for number in range(20):
+        customer_id, key = f"new_{number}", "key"
+        opens = AddGrant(
+            customer_id=customer_id,
+            id=new_id("grant", customer_id),
+            credits=5,
+            category="paid",
+            key=key,
+            request_hash="grant",
+        )
+        buys = checkouts.create(other.db, new_checkout(number, customer_id=customer_id, idempotency_key=key))
+        results = await settled(buys, ledger.writer.submit(opens))
+        assert sum(isinstance(result, ChargeError) for result in results) == 1, results
+        wallet = await reads.wallet(ledger.db, customer_id)
+        assert (wallet is None) == isinstance(results[1], ChargeError), "a wallet made to be locked is not left behind"
 
 
 async def test_nothing_is_found_by_a_text_that_no_row_can_have(ledger: Ledger) -> None:

@@ -1,6 +1,7 @@
 """Reading more than fits in memory, as of one moment."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from store.writing import Ledger, open_ledger
 
 from app.config import Config
 from app.errors import Unavailable
-from app.store.db import Script
+from app.store.db import Database, Script
 
 VERSIONS = "SELECT customer_id, version FROM entries WHERE version >= ? ORDER BY customer_id, version"
 SERIES = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000) SELECT i, 'x' FROM n"
@@ -81,3 +82,20 @@ async def test_one_that_is_left_in_the_middle_disturbs_nobody(ledger: Ledger) ->
     await ledger.db.transact(touch)
     async with ledger.db.snapshot() as snapshot:
         assert len(await read(snapshot.stream(SERIES, (), 5000))) == 10_000
+
+
+@pytest.mark.sqlite
+async def test_a_file_that_cannot_be_opened_is_unavailable(ledger: Ledger, tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").rename(tmp_path / "moved.db")
+    (tmp_path / "ledger.db").mkdir()
+    with pytest.raises(Unavailable):
+        async with ledger.db.snapshot():
+            pass
+
+
+@pytest.mark.postgresql
+async def test_a_server_that_lets_nobody_in_is_unavailable(config: Config) -> None:
+    nowhere = Database(replace(config, database_url="postgresql:///x?host=/no/such/folder"))
+    with pytest.raises(Unavailable):
+        async with nowhere.snapshot():
+            pass

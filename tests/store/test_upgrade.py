@@ -100,8 +100,9 @@ async def test_an_older_ledger_keeps_its_promises_after_the_upgrade(old: Config)
 
 async def test_what_was_spent_and_what_paid_a_debt_is_known_after_the_upgrade(old: Config) -> None:
     async with open_ledger(old) as ledger:
-        state = await reads.state(ledger.db, "u", member="alice")
-        assert state is not None
+        found = await reads.state(ledger.db, "u", member="alice")
+        assert found is not None
+        state, _ = found
         assert (state.wallet.spent_day, state.wallet.spent_month, state.wallet.spent_at) == (48, 48, T + 5)
         assert state.members["alice"].spent_week == 8
         assert [(grant.remaining, grant.debt_paid) for grant in state.grants] == [(47, 40)]

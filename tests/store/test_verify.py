@@ -1,5 +1,7 @@
 """The audit: a ledger with a bit of everything is clean, and each kind of tampering is found and named."""
 
+import contextlib
+import sqlite3
 import time
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +27,7 @@ from app.rules.operations import (
 )
 from app.store.batch import Outcome
 from app.store.db import Script
+from app.store.dialect import place
 from app.store.ids import new_id, now_ms
 from app.store.verify import Audit
 
@@ -146,15 +149,35 @@ async def test_a_key_that_took_effect_twice_is_found(ledger: Ledger) -> None:
     assert "key 'k'" in found.sentence
 
 
-@pytest.mark.postgresql
-async def test_entries_without_a_wallet_are_found(ledger: Ledger) -> None:
-    """SQLite's foreign keys cannot be taken from a table that is there."""
-    await a_bit_of_everything(ledger)
+async def tamper_past_foreign_keys(ledger: Ledger, *statements: str) -> None:
+    """As an operator's own connection may: SQLite looks at foreign keys only where it was told to."""
+    if ledger.db.dialect.is_sqlite:
+        with contextlib.closing(sqlite3.connect(place(ledger.config.database_url))) as connection, connection:
+            for sql in statements:
+                connection.execute(sql)
+        return
 
     def tamper() -> Script[None]:
-        yield "ALTER TABLE entries DROP CONSTRAINT fk_entries_wallets", ()
-        yield "UPDATE entries SET customer_id = 'b' WHERE customer_id = 'a'", ()
+        for table in ("entries", "grants", "holds", "members"):
+            yield f"ALTER TABLE {table} DROP CONSTRAINT fk_{table}_wallets", ()
+        for sql in statements:
+            yield sql, ()
 
     await ledger.db.transact(tamper)
-    found = await mismatches(ledger)
-    assert [(one.customer_id, one.what) for one in found] == [("a", "the version"), ("b", "the wallet")]
+
+
+async def test_entries_without_a_wallet_are_found(ledger: Ledger) -> None:
+    await a_bit_of_everything(ledger)
+    await tamper_past_foreign_keys(ledger, "UPDATE entries SET customer_id = 'b' WHERE customer_id = 'a'")
+    found = [(one.customer_id, one.what) for one in await mismatches(ledger)]
+    assert found == [("a", "the version"), ("b", "the wallet of a row in entries")]
+
+
+@pytest.mark.parametrize("table", ["grants", "holds", "members"])
+async def test_other_rows_without_a_wallet_are_found_and_blamed_on_nobody_else(ledger: Ledger, table: str) -> None:
+    await a_bit_of_everything(ledger)
+    others = [one for one in ("entries", "grants", "holds", "members") if one != table]
+    gone = [f"DELETE FROM {one} WHERE customer_id = 'u'" for one in (*others, "wallets")]
+    await tamper_past_foreign_keys(ledger, *gone)
+    found = [(one.customer_id, one.what) for one in await mismatches(ledger)]
+    assert found == [("u", f"the wallet of a row in {table}")]

@@ -64,9 +64,11 @@ async def open_ledger(config: Config) -> AsyncIterator[Ledger]:
     writer = Writer(db, catalogue, config, lambda changes, _generation: told.extend(changes))
     made = Ledger(db, writer, catalogue, config)
     made.told = told
-    yield made
-    await writer.close()
-    await db.close()
+    try:
+        yield made
+    finally:
+        await writer.close()
+        await db.close()
 
 
 async def settled(*calls: Any) -> list[Any]:
