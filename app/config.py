@@ -28,6 +28,8 @@ SETTLE_STEPS_MAX: Final = 2_500
 """What is settled of a wallet at once: more than all its holds and grants by hand. The rest is settled by the next."""
 HOLD_SECONDS_DEFAULT: Final = 900
 HOLD_SECONDS_MAX: Final = 86_400
+METADATA_DEPTH_MAX: Final = 32
+"""Objects and lists inside of each other, the metadata itself being the first."""
 QUANTITY_MAX: Final = 10**9
 COST_NANOS_MAX: Final = 10**15
 """The provider's cost of one event, in billionths of a US dollar: a million dollars."""

@@ -5,9 +5,10 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from app.api.auth import Access
+from app.api.bodies import decode_json
 from app.api.events import EventAnswer, EventRequest, event_answer, event_operation, with_top_up_url
 from app.api.fields import Strict
-from app.api.http import Answer, Call, Route, check_key, decode_json, request_hash
+from app.api.http import Answer, Call, Route, check_key, request_hash
 from app.config import BATCH_EVENTS_MAX
 from app.errors import ChargeError, InsufficientCredits, InvalidJSON, InvalidRequest
 from app.rules.operations import Event

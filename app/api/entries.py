@@ -45,7 +45,6 @@ class EntriesAnswer(msgspec.Struct, frozen=True):
 
 async def list_entries(call: Call) -> Answer:
     """A page of the ledger as JSON, or all that is asked for as CSV."""
-    fields.only_query(call, "limit", "cursor", "kind", "event", "from", "to")
     customer_id = fields.path_customer(call)
     await existing_wallet(call.services.db, call.services.writer, customer_id)
     wanted = _filter(call)
@@ -131,6 +130,7 @@ ROUTES = (
         access=Access("meter", "read"),
         handler=list_entries,
         summary="Read a wallet's ledger",
+        query=("limit", "cursor", "kind", "event", "from", "to"),
         answers={200: EntriesAnswer},
         errors=(NotFound, ForbiddenScope),
     ),

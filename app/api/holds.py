@@ -195,7 +195,6 @@ async def read_hold(call: Call) -> Answer:
 
 async def list_holds(call: Call) -> Answer:
     """A page of a wallet's holds."""
-    fields.only_query(call, "status", "limit", "cursor")
     customer_id = fields.path_customer(call)
     status = call.query.get("status")
     if status is not None and status not in _STATUSES:
@@ -314,6 +313,7 @@ ROUTES = (
         access=_METER,
         handler=list_holds,
         summary="List a wallet's holds",
+        query=("status", "limit", "cursor"),
         answers={200: HoldsAnswer},
         errors=(NotFound,),
     ),

@@ -9,7 +9,7 @@ import re
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from types import AsyncGeneratorType
-from typing import Any, Final, NoReturn, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -17,6 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.auth import Access, Credential
+from app.api.bodies import decode_json
 from app.api.services import Services
 from app.errors import (
     BodyTooLarge,
@@ -24,7 +25,6 @@ from app.errors import (
     ForbiddenScope,
     HeadersTooLarge,
     Internal,
-    InvalidJSON,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
@@ -37,8 +37,6 @@ log = logging.getLogger("chargly.api")
 T = TypeVar("T")
 _JSON_TYPE: Final = (b"content-type", b"application/json")
 _NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
-_PATH_OF_ERROR: Final = re.compile(r" - at (?:`key` in )?`\$(.*)`\Z")
-_NAMED_FIELD: Final = re.compile(r"field `([^`]*)`")
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_.:-]{1,128}\Z")
 _KEY_LENGTH_MAX: Final = 255
 _encode: Final = msgspec.json.Encoder().encode
@@ -151,11 +149,11 @@ Handler = Callable[[Call], Awaitable[Answer]]
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the contract: what it takes, who may call it, what it answers. Feeds the router, later OpenAPI.
+    """One line of the contract: what it takes, who may call it, what it answers.
 
-    `request` is the body's struct (None: no body is read; bytes: taken as it came); `optional_body` lets an empty one
-    stand for `{}`; `answers` are the body's structs by status, `errors` what it may refuse with beside what all do;
-    `body_limit` names the limit of its body's size.
+    `query` names the parameters that it takes. `request` is the body's struct (None: no body is read; bytes: taken as
+    it came), and `optional_body` lets an empty one stand for `{}`. `answers` are the body's structs by status, `errors`
+    what it may refuse with beside what all do; `body_limit` names the limit of its body's size.
     """
 
     method: str
@@ -163,6 +161,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     access: Access
     handler: Handler
     summary: str
+    query: tuple[str, ...] = ()
     request: Any = None
     optional_body: bool = False
     answers: Mapping[int, Any] = {}
@@ -213,7 +212,7 @@ class Endpoint:
             path=scope["path"],
             params=scope["path_params"],
             headers=headers,
-            query=_query(scope["query_string"]),
+            query=_query(scope["query_string"], route),
             raw=raw,
             body=body,
             scheme=scope["scheme"],
@@ -269,48 +268,20 @@ def _too_large(most: int) -> BodyTooLarge:
     return BodyTooLarge(f"A request body has {most} bytes at most.", limit_bytes=most)
 
 
-def decode_json(decoder: "msgspec.json.Decoder[T]", raw: bytes) -> T:
-    """A body as its struct.
-
-    Raises:
-        InvalidJSON: it is no JSON in UTF-8.
-        InvalidRequest: it is not of the struct's shape; `field` names where.
-
-    """
-    try:
-        return decoder.decode(raw)
-    except msgspec.ValidationError as error:
-        _raise_invalid(str(error))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidJSON from error
-    except RecursionError as error:
-        raise InvalidJSON("The request body is nested too deeply.") from error
-
-
-def convert(fields: Mapping[str, Any], shape: type[T]) -> T:
-    """Fields at hand as their struct, checked as those of a body are.
-
-    Raises:
-        InvalidRequest: they are not of the struct's shape; `field` names where.
-
-    """
-    try:
-        return msgspec.convert(fields, shape)
-    except msgspec.ValidationError as error:
-        _raise_invalid(str(error))
-
-
-def _raise_invalid(text: str) -> NoReturn:
-    where = _PATH_OF_ERROR.search(text)
-    path = where[1].replace("[...]", "").lstrip(".") if where else ""
-    problem = text[: where.start()] if where else text
-    named = _NAMED_FIELD.search(problem)
-    field = ".".join(part for part in (path, named[1] if named else "") if part)
-    raise InvalidRequest(f"{field or 'body'}: {problem}.", field=field or "body")
-
-
-def _query(raw: bytes) -> Mapping[str, str]:
-    return dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True)) if raw else {}
+def _query(raw: bytes, route: Route) -> Mapping[str, str]:
+    """The query's parameters; a misspelt filter would otherwise be lost. Links to public pages may carry any."""
+    if not raw:
+        return {}
+    query: dict[str, str] = {}
+    for name, value in parse_qsl(raw.decode("latin-1"), keep_blank_values=True):
+        if not route.access.public:
+            if name not in route.query:
+                there = f"there are {', '.join(route.query)}" if route.query else "there are none"
+                raise InvalidRequest(f"{name}: not a parameter here; {there}.", field=name)
+            if name in query:
+                raise InvalidRequest(f"{name}: it is given twice.", field=name)
+        query[name] = value
+    return query
 
 
 async def send_answer(answer: Answer, scope: Scope, send: Send) -> None:

@@ -78,7 +78,6 @@ async def change_member(call: Call) -> Answer:
 
 async def list_members(call: Call) -> Answer:
     """A page of a wallet's members."""
-    fields.only_query(call, "limit", "cursor")
     customer_id = fields.path_customer(call)
     await existing_wallet(call.services.db, call.services.writer, customer_id)
     found, after = await reads.members(
@@ -119,6 +118,7 @@ ROUTES = (
         access=Access("meter"),
         handler=list_members,
         summary="List a wallet's members",
+        query=("limit", "cursor"),
         answers={200: MembersAnswer},
         errors=(NotFound,),
     ),

@@ -103,7 +103,6 @@ class TokenAnswer(msgspec.Struct, frozen=True):
 
 async def list_wallets(call: Call) -> Answer:
     """A page of wallets."""
-    fields.only_query(call, "query", "low", "limit", "cursor")
     query = call.query.get("query")
     most = call.services.config.limits.query_characters_max
     if query is not None and len(query) > most:
@@ -254,6 +253,7 @@ ROUTES = (
         access=Access("meter"),
         handler=list_wallets,
         summary="List wallets",
+        query=("query", "low", "limit", "cursor"),
         answers={200: WalletsAnswer},
     ),
     Route(

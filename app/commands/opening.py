@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from app.api import fields
 from app.api.fields import Credits, Name, Priority, Reason, Strict
-from app.api.http import convert, request_hash
+from app.api.bodies import convert
+from app.api.http import request_hash
 from app.errors import InvalidRequest, StartRefused
 from app.rules.operations import AddGrant, OpenWallet, Operation
 from app.rules.times import rfc3339

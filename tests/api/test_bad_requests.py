@@ -7,6 +7,8 @@ import httpx
 import pytest
 from serving import balance, charge, error_of
 
+from app.config import METADATA_DEPTH_MAX
+
 CUSTOMERS = [
     "",
     "a/b",
@@ -56,6 +58,42 @@ def test_a_bad_event_is_refused_by_its_field(api: httpx.Client, body: dict[str, 
     assert error_of(api.post("/v1/events", json=body), 400, "invalid_request")["field"] == field
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        ("/v1/events", {"customer_id": "u", "event": "x.y", "credits": 8.5}, "credits: it must be a whole number"),
+        ("/v1/events", {"customer": "u"}, "customer: there is no such field; perhaps it is customer_id."),
+        ("/v1/events", {"customer_id": "u"}, "event: it is missing."),
+        ("/v1/events", [], "body: it must be an object, not a list."),
+        ("/v1/wallets/u/grants", {"credits": 1, "category": "free"}, "category: it must be one of paid, promotional."),
+        ("/v1/wallets/u/tokens", {"scopes": ["write"]}, "scopes[0]: it must be one of read, top_up."),
+    ],
+)
+def test_a_refusal_says_what_would_be_right(api: httpx.Client, path: str, body: Any, message: str) -> None:
+    assert error_of(api.post(path, json=body), 400, "invalid_request")["message"].startswith(message)
+
+
+def test_a_refusal_inside_of_a_field_says_it_too(api: httpx.Client, customer: str) -> None:
+    for limit, message in (
+        (60, "spend_limit: it must be an object or null, not a whole number."),
+        ({"credits": 60, "per": "year"}, "spend_limit.per: it must be one of day, month, week."),
+        ({"credit": 60, "per": "day"}, "spend_limit.credit: there is no such field; perhaps it is credits."),
+    ):
+        answer = api.patch(f"/v1/wallets/{customer}", json={"spend_limit": limit})
+        assert error_of(answer, 400, "invalid_request")["message"] == message
+
+
+@pytest.mark.parametrize("path", ["packs", "prices", "wallets/{id}", "wallets/{id}/entries", "wallets/{id}/holds"])
+def test_a_parameter_that_a_path_does_not_take_is_refused(api: httpx.Client, customer: str, path: str) -> None:
+    answer = api.get(f"/v1/{path.format(id=customer)}", params={"lmit": 1})
+    assert error_of(answer, 400, "invalid_request")["field"] == "lmit"
+
+
+def test_a_parameter_that_is_given_twice_is_refused(api: httpx.Client, customer: str) -> None:
+    answer = api.get(f"/v1/wallets/{customer}/entries?kind=hold&kind=event")
+    assert error_of(answer, 400, "invalid_request")["field"] == "kind"
+
+
 def test_a_quantity_whose_product_is_beyond_the_limit_is_refused(api: httpx.Client, customer: str) -> None:
     refusal = error_of(charge(api, customer, "image.generate", quantity=10**9), 402, "insufficient_credits")
     assert refusal["required"] == 40 * 10**9
@@ -93,6 +131,49 @@ def test_what_is_no_json_object_is_a_400(api: httpx.Client, raw: bytes) -> None:
     assert answer.status_code == 400
     error_of(answer, 400, answer.json()["error"]["code"])
     assert answer.json()["error"]["code"] in ("invalid_json", "invalid_request")
+
+
+def nested(depth: int) -> str:
+    """Metadata of so many objects and lists inside of each other, as text: what reads it here recurses too."""
+    opened = ["{" + '"a":' if number % 2 == 0 else "[" for number in range(depth)]
+    return "".join(opened) + "1" + "".join("}" if one[0] == "{" else "]" for one in reversed(opened))
+
+
+def test_metadata_as_deep_as_it_may_be_is_read_by_every_route(api: httpx.Client, customer: str) -> None:
+    deep = json.loads(nested(METADATA_DEPTH_MAX))
+    charged = charge(api, customer, metadata=deep, idempotency_key="k1").json()
+    assert api.get(f"/v1/events/{charged['id']}").json()["metadata"] == deep
+    assert charge(api, customer, metadata=deep, idempotency_key="k1").json() == charged
+    hold = {"customer_id": customer, "credits": 5, "metadata": deep, "idempotency_key": "k2"}
+    held = api.post("/v1/holds", json=hold).json()
+    assert api.get(f"/v1/holds/{held['id']}").json()["metadata"] == deep
+    [listed] = api.get(f"/v1/wallets/{customer}/holds").json()["holds"]
+    assert listed["id"] == held["id"]
+    assert api.post(f"/v1/holds/{held['id']}/capture", json={"metadata": deep}).json()["metadata"] == deep
+    item = {"customer_id": customer, "event": "chat.reply", "metadata": deep}
+    assert api.post("/v1/events/batch", json={"events": [item]}).json()["accepted"] == 1
+    entries = api.get(f"/v1/wallets/{customer}/entries").json()["entries"]
+    assert [entry["metadata"] for entry in entries[:3]] == [deep] * 3
+    assert api.get(f"/v1/verify/{customer}").json()["ok"] is True
+
+
+def test_metadata_that_is_deeper_is_refused_wherever_it_comes(api: httpx.Client, customer: str) -> None:
+    for depth in (METADATA_DEPTH_MAX + 1, *range(940, 980, 2)):
+        wanted = f'"customer_id":"{customer}","metadata":{nested(depth)}'
+        bodies = {
+            "/v1/events": f'{{"event":"chat.reply","idempotency_key":"k",{wanted}}}',
+            "/v1/holds": f'{{"credits":5,{wanted}}}',
+        }
+        for path, body in bodies.items():
+            answer = api.post(path, content=body, headers={"Content-Type": "application/json"})
+            if answer.json()["error"]["code"] != "invalid_json":  # too deep for the parser itself
+                assert error_of(answer, 400, "invalid_request")["field"] == "metadata"
+        good = f'{{"customer_id":"{customer}","event":"x.y","credits":1}}'
+        batch = f'{{"events":[{bodies["/v1/events"]},{good}]}}'
+        answer = api.post("/v1/events/batch", content=batch, headers={"Content-Type": "application/json"})
+        if depth < 900 or answer.status_code == 200:  # beyond, the parser may find the whole body too deep
+            assert [one["status"] for one in answer.json()["results"]] == [400, 201]
+    assert api.get(f"/v1/verify/{customer}").json()["ok"] is True
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "k" * 300])

@@ -380,7 +380,7 @@ async def test_a_checkout_and_an_event_of_two_processes_do_not_both_take_a_key(l
 
 
 async def test_a_customers_first_checkout_and_first_event_do_not_both_take_a_key(ledger: Ledger, other: Ledger) -> None:
-    for number in range(20):
+    for number in range(40):
         customer_id, key = f"new_{number}", "key"
         opens = AddGrant(
             customer_id=customer_id,
