@@ -3,11 +3,11 @@
 What only a server needs is imported where one is started, so that the other commands answer at once.
 """
 
+import errno
 import logging
 import socket
 import sys
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -15,15 +15,14 @@ import typer
 from starlette.types import ASGIApp
 
 from app import __version__
-from app.commands.console import AsJSON, say, show, with_database
+from app.commands.console import AsJSON, note, say, show, with_database, with_open
 from app.commands.ledger import export_command, import_command
 from app.commands.verifying import verify_command
 from app.config import Config, load, url_host
 from app.errors import ChargeError, StartRefused
 from app.rules.times import rfc3339
-from app.store.dialect import dialect_of, place
 from app.store.keys import ApiKey, create_key, list_keys, revoke_key
-from app.store.migrate import migrate
+from app.store.migrate import ledger_name, migrate
 from app.store.server_lock import ServerLock
 
 cli = typer.Typer(
@@ -48,6 +47,22 @@ class KeyScope(StrEnum):
     ADMIN = "admin"
 
 
+def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if asked:
+        say(f"chargly {__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    """The options of `chargly` itself. Its help is the app's."""
+
+
 @cli.command("serve")
 def serve_command() -> None:
     """Run the server."""
@@ -56,10 +71,9 @@ def serve_command() -> None:
     config = load()
     with _listen(config) as listening, ServerLock(config.database_url):
         migrate(config)
-        say(
-            f"Chargly {__version__} listens on {_address(listening)} "
-            f"and keeps its ledger in {place(config.database_url)}."
-        )
+        say(f"Chargly {__version__} listens on {_address(listening)} and keeps its ledger in {ledger_name(config)}.")
+        if config.api_key is None and not with_open(config, list_keys):
+            say("There are no keys yet: chargly keys create --name ops --scope admin")
         _run(create_app(config), config, listening)
 
 
@@ -101,26 +115,33 @@ def keys_create(
     *,
     as_json: AsJSON = False,
 ) -> None:
-    """Make a key. It is shown now and never again."""
-    key, secret = with_database(lambda db: create_key(db, name, scope.value))
-    ledger = f"It opens the ledger {_ledger(load())}. Keep it: it is not shown again."
-    show(_key_fields(key) | {"key": secret}, f"{secret}\n\n{ledger}", as_json=as_json)
+    """Make a key. It is shown now and never again: on standard output, alone."""
+    key, secret = with_database(lambda db: create_key(db, name, scope.value), only_existing=False)
+    ledger = ledger_name(load())
+    show(_key_fields(key) | {"key": secret, "ledger": ledger}, secret, as_json=as_json)
+    if not as_json:
+        note(f"It opens the ledger {ledger}. Keep it: it is not shown again.")
 
 
 @keys.command("list")
 def keys_list(*, as_json: AsJSON = False) -> None:
     """List keys, without their secrets."""
     found = with_database(list_keys)
-    lines = [f"{key.id}  {key.scope:<6}  {'revoked' if key.revoked_at else 'open':<7}  {key.name}" for key in found]
-    show({"keys": [_key_fields(key) for key in found]}, "\n".join(lines) or "There are no keys yet.", as_json=as_json)
+    ledger = ledger_name(load())
+    if found or as_json:
+        fields = {"keys": [_key_fields(key) for key in found], "ledger": ledger}
+        show(fields, "\n".join(_line(key) for key in found), as_json=as_json)
+    if not as_json:
+        note(f"Keys of the ledger {ledger}." if found else f"The ledger {ledger} has no keys yet.")
 
 
 @keys.command("revoke")
 def keys_revoke(key: Annotated[str, typer.Argument(help="Its id or name.")], *, as_json: AsJSON = False) -> None:
     """Revoke a key; running servers feel it within five seconds."""
     revoked = with_database(lambda db: revoke_key(db, key))
-    text = "\n".join(f"Revoked {one.name} ({one.id})." for one in revoked)
-    show({"keys": [_key_fields(one) for one in revoked]}, text, as_json=as_json)
+    ledger = ledger_name(load())
+    text = f"Revoked {revoked.name} ({revoked.id}) of the ledger {ledger}."
+    show({"keys": [_key_fields(revoked)], "ledger": ledger}, text, as_json=as_json)
 
 
 def main() -> None:
@@ -152,11 +173,16 @@ def _listen(config: Config) -> socket.socket:
         listening.bind(address)
         listening.listen(2048)
     except OSError as error:
-        raise StartRefused(
-            f"{config.host}:{config.port} cannot be listened on ({error.strerror or error}): "
-            "stop what uses it, or set PORT to another one."
-        ) from error
+        raise StartRefused(_why_not_listening(config, error)) from error
     return listening
+
+
+def _why_not_listening(config: Config, error: OSError) -> str:
+    said = error.strerror or error
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return f"HOST must be an address or name of this machine, and it is {config.host!r} ({said})."
+    where = f"{url_host(config.host)}:{config.port}"
+    return f"{where} cannot be listened on ({said}): stop what uses it, or set PORT to another one."
 
 
 def _run(app: ASGIApp, config: Config, listening: socket.socket) -> None:
@@ -191,10 +217,9 @@ def _address(listening: socket.socket) -> str:
     return f"http://{url_host(host)}:{port}"
 
 
-def _ledger(config: Config) -> str:
-    """Where the ledger is, as someone in another folder would name it."""
-    name = place(config.database_url)
-    return str(Path(name).resolve()) if dialect_of(config.database_url).is_sqlite else name
+def _line(key: ApiKey) -> str:
+    until = "open" if key.revoked_at is None else f"revoked {rfc3339(key.revoked_at)}"
+    return f"{key.id}  {key.scope:<6}  made {rfc3339(key.created_at)}  {until:<32}  {key.name}"
 
 
 def _key_fields(key: ApiKey) -> dict[str, Any]:

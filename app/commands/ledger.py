@@ -53,7 +53,9 @@ def import_command(
 
     config = load()
     try:
-        report, first = with_database(lambda db: import_balances(db, config, file, dry_run=dry_run, refused=refused))
+        report, first = with_database(
+            lambda db: import_balances(db, config, file, dry_run=dry_run, refused=refused), only_existing=False
+        )
     except OSError as error:
         raise StartRefused(f"The import stopped: {error.strerror or error}. What was imported stays.") from error
     for line in first:

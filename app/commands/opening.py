@@ -9,8 +9,8 @@ import msgspec
 from msgspec.structs import replace
 
 from app.api import fields
-from app.api.fields import Credits, Name, Priority, Reason, Strict
 from app.api.bodies import convert
+from app.api.fields import Credits, Name, Priority, Reason, Strict
 from app.api.http import request_hash
 from app.errors import InvalidRequest, StartRefused
 from app.rules.operations import AddGrant, OpenWallet, Operation

@@ -8,11 +8,13 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
-from app.commands.console import AsJSON, say, with_database
+from app.commands.console import AsJSON, counted, note, say, with_database
+from app.config import load
 from app.errors import NotFound
 from app.rules.audit import Mismatch
 from app.store import reads
 from app.store.db import Database
+from app.store.migrate import ledger_name
 from app.store.verify import Audit
 
 SECONDS_BETWEEN_LINES: Final = 2.0
@@ -23,12 +25,13 @@ Wallet = Annotated[str | None, typer.Option("--wallet", metavar="CUSTOMER", help
 
 def verify_command(wallet: Wallet = None, *, as_json: AsJSON = False) -> None:
     """Check every promise of the ledger. Exit code 1 and the first mismatch of each wallet where one is broken."""
-    clean = with_database(lambda db: _verify(db, wallet, as_json=as_json))
+    ledger = ledger_name(load())
+    clean = with_database(lambda db: _verify(db, wallet, ledger, as_json=as_json))
     if not clean:
         raise typer.Exit(1)
 
 
-async def _verify(db: Database, customer_id: str | None, *, as_json: bool) -> bool:
+async def _verify(db: Database, customer_id: str | None, ledger: str, *, as_json: bool) -> bool:
     if customer_id is not None and await reads.wallet(db, customer_id) is None:
         raise NotFound(f"There is no wallet for {customer_id!r}.", customer_id=customer_id)
     audit = Audit(db, customer_id)
@@ -42,7 +45,7 @@ async def _verify(db: Database, customer_id: str | None, *, as_json: bool) -> bo
     finally:
         if watcher is not None:
             watcher.cancel()
-    _conclude(audit, broken, time.monotonic() - began, as_json=as_json)
+    _conclude(audit, broken, ledger, time.monotonic() - began, as_json=as_json)
     return not broken
 
 
@@ -52,18 +55,22 @@ def _line(mismatch: Mismatch) -> str:
     return msgspec.json.encode({"mismatch": fields | readable}).decode()
 
 
-def _conclude(audit: Audit, broken: int, seconds: float, *, as_json: bool) -> None:
+def _conclude(audit: Audit, broken: int, ledger: str, seconds: float, *, as_json: bool) -> None:
     progress = audit.progress
     if as_json:
-        totals = {"wallets": progress.wallets, "entries": progress.entries, "mismatches": broken}
+        totals = {"wallets": progress.wallets, "entries": progress.entries, "mismatches": broken, "ledger": ledger}
         say(msgspec.json.encode(totals).decode())
         return
     verdict = f"broken promises in {broken:,}" if broken else "every promise holds"
-    say(f"{progress.wallets:,} wallets and {progress.entries:,} entries in {seconds:.1f} s: {verdict}.")
+    say(f"{_audited(audit)} in {ledger}, read in {seconds:.1f} s: {verdict}.")
+
+
+def _audited(audit: Audit) -> str:
+    wallets, entries = audit.progress.wallets, audit.progress.entries
+    return f"{counted(wallets, 'wallet')} and {counted(entries, 'entry', 'entries')}"
 
 
 async def _watch(audit: Audit) -> None:
     while True:
         await asyncio.sleep(SECONDS_BETWEEN_LINES)
-        progress = audit.progress
-        typer.echo(f"{progress.wallets:,} wallets, {progress.entries:,} entries …", err=True)
+        note(f"{_audited(audit)} …")

@@ -2,16 +2,23 @@
 
 import hashlib
 import secrets
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
-from app.errors import NotFound
+from app.errors import InvalidRequest, NotFound
+from app.rules.times import rfc3339
 from app.store import schema
 from app.store.db import Database, Script
 from app.store.ids import new_id, now_ms
 
 Scope = Literal["meter", "prices", "admin"]
+
+_OPEN_KEYS: Final = (
+    "SELECT id, name, scope, created_at FROM api_keys WHERE revoked_at IS NULL AND (id = ? OR name = ?) ORDER BY id"
+)
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,26 +62,37 @@ async def find_key(db: Database, hashed: str) -> ApiKey | None:
     return _key(row) if row else None
 
 
-async def revoke_key(db: Database, id_or_name: str) -> list[ApiKey]:
-    """Revokes the key with that id, or every key of that name; servers feel it within seconds.
+async def revoke_key(db: Database, id_or_name: str) -> ApiKey:
+    """Revokes the key with that id, or the one open key of that name; servers feel it within seconds.
 
     Raises:
         NotFound: no open key has it.
+        InvalidRequest: several open keys have that name, and none has it as its id.
 
     """
+    revoked_at = now_ms()
 
-    def script() -> Script[list[Any]]:
-        return (
-            yield (
-                "UPDATE api_keys SET revoked_at = ? WHERE revoked_at IS NULL AND (id = ? OR name = ?) RETURNING id",
-                (now_ms(), id_or_name, id_or_name),
-            )
+    def script() -> Script[ApiKey]:
+        rows = yield _OPEN_KEYS, (id_or_name, id_or_name)
+        key = _one_of(
+            [ApiKey(id=id, name=name, scope=scope, created_at=at) for id, name, scope, at in rows], id_or_name
         )
+        yield "UPDATE api_keys SET revoked_at = ? WHERE id = ?", (revoked_at, key.id)
+        return replace(key, revoked_at=revoked_at)
 
-    ids = {id for (id,) in await db.transact(script)}
-    if not ids:
+    return await db.transact(script)
+
+
+def _one_of(found: Sequence[ApiKey], id_or_name: str) -> ApiKey:
+    if not found:
         raise NotFound(f"No open key has the id or name {id_or_name!r}.")
-    return [key for key in await list_keys(db) if key.id in ids]
+    with_id = [key for key in found if key.id == id_or_name]
+    if len(found) > 1 and not with_id:
+        each = ", ".join(f"{key.id} (made {rfc3339(key.created_at)})" for key in found)
+        raise InvalidRequest(
+            f"{len(found)} open keys are named {id_or_name!r}; revoke one by its id: {each}.", field="key"
+        )
+    return [*with_id, *found][0]
 
 
 def _key(row: Any) -> ApiKey:

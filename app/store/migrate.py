@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import sqlalchemy as sa
 from alembic import command
@@ -20,27 +20,43 @@ from app.store.schema import APPLICATION_ID
 from app.store.sqlite import sqlite_path, sqlite_pragmas
 
 
-def migrate(config: Config) -> str:
+class NoLedger(StartRefused):
+    """There is no ledger where one was to be read; nothing was made there."""
+
+
+def migrate(config: Config, *, only_existing: bool = False) -> str:
     """Runs the missing migrations, in one transaction, and returns the revision that the database is at now.
 
     Called before an event loop runs. Several processes may call it at once: one migrates, the others wait for it.
 
+    Args:
+        config: names the database.
+        only_existing: refuses to make a ledger where there is none.
+
     Raises:
+        NoLedger: there is none, and none may be made.
         StartRefused: the database cannot be reached, read or written, is none, or belongs to another program.
 
     """
     try:
         if dialect_of(config.database_url).is_sqlite:
-            return _migrate_sqlite(config, sqlite_path(config.database_url))
+            return _migrate_sqlite(config, sqlite_path(config.database_url), only_existing=only_existing)
         from app.store.postgres_start import prepare  # noqa: PLC0415 - asyncpg is there only with its extra
 
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            return runner.run(prepare(config, _upgraded))
+            return runner.run(prepare(config, _upgraded, _refuse_to_make if only_existing else None))
     except CommandError as error:
         raise StartRefused(
             f"{place(config.database_url)} was made by a newer version of Chargly ({error}): "
             "update this one, or let DATABASE_URL name another."
         ) from error
+
+
+def ledger_name(config: Config) -> str:
+    """Where the ledger is, as someone in another folder would name it, and without a password."""
+    if dialect_of(config.database_url).is_sqlite:
+        return str(sqlite_path(config.database_url).absolute())
+    return place(config.database_url)
 
 
 def is_ledger_of_others(config: Config, customer_id: str) -> bool:
@@ -73,8 +89,10 @@ def _alembic(connection: sa.Connection | None) -> AlembicConfig:
     return alembic
 
 
-def _migrate_sqlite(config: Config, path: Path) -> str:
-    _check_folder(path)
+def _migrate_sqlite(config: Config, path: Path, *, only_existing: bool) -> str:
+    check_folder(path)
+    if only_existing and _is_empty(path):
+        _refuse_to_make(config)
     engine = _sqlite_engine(config, path)
     try:
         with engine.begin() as connection:
@@ -88,11 +106,33 @@ def _migrate_sqlite(config: Config, path: Path) -> str:
         engine.dispose()
 
 
+def _refuse_to_make(config: Config) -> NoReturn:
+    where = ledger_name(config)
+    if dialect_of(config.database_url).is_sqlite:
+        raise NoLedger(f"There is no ledger at {where}; set DATABASE_URL (a demo's is sqlite:///chargly-demo.db).")
+    raise NoLedger(f"There is no ledger in {where}: let DATABASE_URL name one, or make it with `chargly migrate`.")
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether there is no file, or one without a table. Makes none and writes to none."""
+    if not path.is_file():
+        return True
+    try:
+        with contextlib.closing(_read_only(path)) as connection:
+            return not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    except sqlite3.Error:  # it is not empty; the migration says what it is
+        return False
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+
+
 def _is_file_of_others(path: Path, customer_id: str) -> bool:
     if not path.is_file():
         return False
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        with contextlib.closing(_read_only(path)) as connection:
             query = "SELECT EXISTS (SELECT 1 FROM wallets) AND NOT EXISTS (SELECT 1 FROM wallets WHERE customer_id = ?)"
             return bool(connection.execute(query, (customer_id,)).fetchone()[0])
     except sqlite3.Error:  # no ledger of ours; `migrate` says what it is
@@ -115,7 +155,13 @@ def _sqlite_engine(config: Config, path: Path) -> sa.Engine:
     return engine
 
 
-def _check_folder(path: Path) -> None:
+def check_folder(path: Path) -> None:
+    """Refuses a path that no file can have.
+
+    Raises:
+        StartRefused: its folder does not exist, or it is a folder itself.
+
+    """
     if not path.absolute().parent.is_dir():
         raise StartRefused(f"DATABASE_URL names {path}, and its folder does not exist.")
     if path.is_dir():

@@ -1,7 +1,7 @@
 """What happens to a PostgreSQL database before a server or a command uses it: checked, and brought up to date."""
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import asyncpg
 import sqlalchemy as sa
@@ -28,15 +28,19 @@ _OF_OTHERS: Final = (
 )
 
 
-async def prepare(config: Config, upgrade: Callable[[sa.Connection], T]) -> T:
+async def prepare(
+    config: Config, upgrade: Callable[[sa.Connection], T], refuse_empty: Callable[[Config], NoReturn] | None = None
+) -> T:
     """Runs the migrations in one transaction, under a lock that ends with it.
 
     Args:
         config: names the database.
         upgrade: runs them on a connection; what it returns is returned.
+        refuse_empty: raises instead, where there is no table yet.
 
     Raises:
         StartRefused: the database cannot be reached or used, or belongs to another program.
+        What `refuse_empty` raises: there is no table yet.
 
     """
     name = place(config.database_url)
@@ -48,7 +52,7 @@ async def prepare(config: Config, upgrade: Callable[[sa.Connection], T]) -> T:
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connected, poolclass=sa.NullPool)
     try:
         async with engine.begin() as connection:
-            return await connection.run_sync(_upgraded, config, upgrade)
+            return await connection.run_sync(_upgraded, config, upgrade, refuse_empty)
     except (sa.exc.DBAPIError, *FAILURES) as error:
         raise StartRefused(_sentence(name, error)) from error
     finally:
@@ -87,7 +91,12 @@ async def _connected(config: Config, name: str) -> Any:
     return raw
 
 
-def _upgraded(connection: sa.Connection, config: Config, upgrade: Callable[[sa.Connection], T]) -> T:
+def _upgraded(
+    connection: sa.Connection,
+    config: Config,
+    upgrade: Callable[[sa.Connection], T],
+    refuse_empty: Callable[[Config], NoReturn] | None,
+) -> T:
     wait_ms = round(config.limits.migration_wait_seconds_max * 1000)
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {wait_ms}")
     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATING})")
@@ -97,6 +106,8 @@ def _upgraded(connection: sa.Connection, config: Config, upgrade: Callable[[sa.C
             f"{place(config.database_url)} has tables of another program; "
             "let DATABASE_URL name a database of Chargly's own."
         )
+    if not tables and refuse_empty is not None:
+        refuse_empty(config)
     return upgrade(connection)
 
 

@@ -10,6 +10,7 @@ from typing import IO, Self
 
 from app.errors import StartRefused
 from app.store.dialect import dialect_of
+from app.store.migrate import check_folder
 from app.store.sqlite import sqlite_path
 
 
@@ -17,30 +18,28 @@ class ServerLock:
     """Held while a server runs. Commands beside it do not take it."""
 
     def __init__(self, database_url: str) -> None:
-        self._path: Path | None = None
-        if dialect_of(database_url).is_sqlite:
-            database = sqlite_path(database_url)
-            self._path = database.with_name(database.name + ".server-lock")
+        self._database = sqlite_path(database_url) if dialect_of(database_url).is_sqlite else None
         self._file: IO[str] | None = None
 
     @property
     def path(self) -> Path | None:
         """The lock's file; None where none is needed."""
-        return self._path
+        return self._database and self._database.with_name(self._database.name + ".server-lock")
 
     def __enter__(self) -> Self:
-        if self._path is None:
+        if self._database is None or self.path is None:
             return self
+        check_folder(self._database)
         try:
-            self._file = self._path.open("w")
+            self._file = self.path.open("w")
         except OSError as error:
-            raise StartRefused(f"DATABASE_URL: {self._path} cannot be written ({error.strerror}).") from error
+            raise StartRefused(f"DATABASE_URL: {self.path} cannot be written ({error.strerror}).") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self._file.close()
             raise StartRefused(
-                f"Another Chargly server already runs on {self._path.name.removesuffix('.server-lock')}: "
+                f"Another Chargly server already runs on {self._database.name}: "
                 "stop it, or give this one its own file in DATABASE_URL."
             ) from error
         return self

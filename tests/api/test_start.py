@@ -57,6 +57,7 @@ def serve(folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
         ("STRIPE_WEBHOOK_SECRET", "secret"),
         ("STRIPE_API_BASE", "ftp://stripe"),
         ("STRIPE_SECRET_KEY", "sk_test_alone"),
+        ("STRIPE_WEBHOOK_SECRET", "whsec_alone"),
     ],
 )
 def test_a_wrong_setting_stops_the_start_and_is_named(tmp_path: Path, name: str, value: str) -> None:
@@ -65,8 +66,11 @@ def test_a_wrong_setting_stops_the_start_and_is_named(tmp_path: Path, name: str,
     assert [one.name for one in tmp_path.iterdir()] == []
 
 
-def test_an_address_that_is_none_is_named(tmp_path: Path) -> None:
-    assert "no.such.host.invalid" in refusal(serve(tmp_path, HOST="no.such.host.invalid"))
+@pytest.mark.parametrize("host", ["999.1.1.1", "192.0.2.1"])  # no address, and none of this machine's
+def test_an_address_that_cannot_be_listened_on_is_named(tmp_path: Path, host: str) -> None:
+    sentence = refusal(serve(tmp_path, HOST=host))
+    assert f"HOST must be an address or name of this machine, and it is '{host}'" in sentence
+    assert "PORT" not in sentence
 
 
 def test_a_secret_is_never_said(tmp_path: Path) -> None:
@@ -115,6 +119,12 @@ def test_a_port_in_use_is_a_sentence(new_server: StartServer, tmp_path: Path) ->
     sentence = refusal(serve(elsewhere, PORT=taken))
     assert taken in sentence
     assert "PORT" in sentence
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_is_named_as_such(tmp_path: Path) -> None:
+    sentence = refusal(serve(tmp_path, DATABASE_URL="sqlite:///nodir/ledger.db"))
+    assert sentence == "chargly: DATABASE_URL names nodir/ledger.db, and its folder does not exist."
 
 
 def test_a_second_server_on_the_same_file_refuses_to_start(new_server: StartServer, tmp_path: Path) -> None:
@@ -172,16 +182,22 @@ def test_a_dotenv_file_that_is_no_text_is_a_sentence(tmp_path: Path) -> None:
     assert ".env" in refusal(serve(tmp_path))
 
 
-def test_the_first_line_says_where_the_server_listens(new_server: StartServer) -> None:
-    server = new_server()
-    said = server.log.read_text()
-    assert server.address in said
-    assert "ledger.db" in said
+def test_the_first_line_says_where_the_server_listens_and_the_next_how_to_make_a_key(new_server: StartServer) -> None:
+    server = new_server(DATABASE_URL="sqlite:///ledger.db", CHARGLY_API_KEY="")
+    first = f"listens on {server.address} and keeps its ledger in {server.folder}/ledger.db."
+    hint = "There are no keys yet: chargly keys create --name ops --scope admin"
+    said = server.log.read_text().splitlines()
+    assert (said[0].endswith(first), said[1:]) == (True, [hint])
+    server.stop()
+    assert server.run("keys", "create", "--name", "ops", "--scope", "admin").returncode == 0
+    server.start()
+    assert server.log.read_text().splitlines()[2:] == [said[0]]
 
 
 def test_commands_have_help_and_the_version_is_told(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path)
-    assert re.fullmatch(r"chargly \d+\.\d+\S*\n", server.run("version").stdout)
+    assert re.fullmatch(r"chargly \d+\.\d+\S*\n", server.run("--version").stdout)
+    assert server.run("version").stdout == server.run("--version").stdout
     assert json.loads(server.run("version", "--json").stdout)["version"]
     for words in ([], ["serve"], ["keys", "create"]):
         assert server.run(*words, "--help").returncode == 0

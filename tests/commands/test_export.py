@@ -87,12 +87,14 @@ def test_one_wallet_is_exported_alone(ledger: ServerProcess) -> None:
 
 @pytest.mark.sqlite
 def test_an_id_that_is_none_is_one_sentence(command: ServerProcess) -> None:
+    assert command.run("migrate").returncode == 0
     done = command.run("export", "--wallet", "a/b")
     assert done.returncode == 1
     assert done.stderr.startswith("chargly: --wallet: ")
 
 
 def test_a_wallet_that_is_not_there_is_one_sentence(command: ServerProcess) -> None:
+    assert command.run("migrate").returncode == 0
     done = command.run("export", "--wallet", "nobody", "--out", "nobody.csv")
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "chargly: There is no wallet for 'nobody'.\n")
     assert not list(command.folder.glob("nobody*"))
@@ -107,6 +109,7 @@ def test_what_is_to_be_exported_must_be_said(command: ServerProcess, words: list
 
 
 def test_an_empty_ledger_has_its_header(command: ServerProcess) -> None:
+    assert command.run("migrate").returncode == 0
     assert command.run("export", "--all").stdout == ",".join(COLUMNS) + "\n"
     assert command.run("export", "--all", "--format", "jsonl").stdout == ""
 
@@ -138,6 +141,7 @@ def test_a_reader_that_has_enough_ends_it_quietly(command: ServerProcess) -> Non
 
 @pytest.mark.sqlite
 def test_a_full_disk_is_one_sentence(command: ServerProcess) -> None:
+    assert command.run("migrate").returncode == 0
     words = [chargly(), "export", "--all"]
     with open("/dev/full", "wb") as full:
         done = subprocess.run(

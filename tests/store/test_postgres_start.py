@@ -66,6 +66,16 @@ def test_migrating_twice_is_migrating_once(empty: str) -> None:
     assert migrate(config) == migrate(config) == head()
 
 
+def test_a_ledger_that_is_to_be_read_is_not_made(postgres: PostgresServer, empty: str, tmp_path: Path) -> None:
+    done = ServerProcess(tmp_path, DATABASE_URL=empty).run("verify")
+    name = f"postgresql:///{database_of(empty)}"
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"chargly: There is no ledger in {name}: let DATABASE_URL name one, or make it with `chargly migrate`.\n"
+    )
+    assert postgres.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", empty) == []
+
+
 def test_many_processes_may_migrate_at_once(empty: str, tmp_path: Path) -> None:
     def run(_: int) -> subprocess.CompletedProcess[str]:
         return ServerProcess(tmp_path, DATABASE_URL=empty).run("migrate", "--json")
@@ -203,7 +213,7 @@ def test_an_address_that_is_none_is_refused_without_its_password(url: str) -> No
 
 def test_without_the_driver_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(StartRefused, match=r"pip install 'chargly\[postgres\]'"):
+    with pytest.raises(StartRefused, match=r"in Chargly's checkout, pip install '\.\[postgres\]'"):
         load({"DATABASE_URL": "postgresql://localhost/name"}, None)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import sqlite3
 import time
 from typing import Any
@@ -64,25 +65,50 @@ def test_a_revoked_key_ends_within_five_seconds_even_where_it_is_in_use(new_serv
         assert other.get("/v1/prices").status_code == 200
 
 
-def test_keys_are_listed_without_their_secrets_and_revoked_by_name(new_server: StartServer) -> None:
-    server = new_server()
-    secret = made(server, "meter", "backend")["key"]
-    listed = server.run("keys", "list", "--json").stdout
+def test_keys_are_listed_without_their_secrets_and_revoked_by_name(command: ServerProcess) -> None:
+    key = made(command, "meter", "backend")
+    secret, ledger = key["key"], key["ledger"]
+    listed = command.run("keys", "list", "--json").stdout
     assert secret not in listed
-    assert [(one["name"], one["scope"]) for one in json.loads(listed)["keys"]] == [("backend", "meter")]
-    assert "backend" in server.run("keys", "list").stdout
-    assert server.run("keys", "revoke", "backend").returncode == 0
-    assert json.loads(server.run("keys", "list", "--json").stdout)["keys"][0]["revoked_at"] is not None
+    [key] = json.loads(listed)["keys"]
+    assert (key["name"], key["scope"]) == ("backend", "meter")
+    shown = command.run("keys", "list")
+    words = [key["id"], "meter", "made", key["created_at"], "open", "backend"]
+    assert (shown.stdout.split(), shown.stderr) == (words, f"Keys of the ledger {ledger}.\n")
+    revoked = command.run("keys", "revoke", "backend").stdout
+    assert revoked == f"Revoked backend ({key['id']}) of the ledger {ledger}.\n"
+    [key] = json.loads(command.run("keys", "list", "--json").stdout)["keys"]
+    assert f"  revoked {key['revoked_at']}  backend\n" in command.run("keys", "list").stdout
 
 
-def test_revoking_what_is_not_there_is_one_sentence(new_server: StartServer) -> None:
-    done = new_server().run("keys", "revoke", "nobody")
+def test_a_name_that_several_keys_have_revokes_none_and_their_ids_are_told(command: ServerProcess) -> None:
+    first, second = made(command, "meter", "backend"), made(command, "admin", "backend")
+    done = command.run("keys", "revoke", "backend")
+    each = ", ".join(f"{key['id']} (made {key['created_at']})" for key in (first, second))
+    said = f"chargly: 2 open keys are named 'backend'; revoke one by its id: {each}.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+    assert command.run("keys", "revoke", first["id"]).returncode == 0
+    done = command.run("keys", "revoke", "backend", "--json")  # the name is one key's again
+    assert [key["id"] for key in json.loads(done.stdout)["keys"]] == [second["id"]]
+
+
+@pytest.mark.sqlite
+def test_a_new_key_is_alone_on_standard_output(command: ServerProcess) -> None:
+    done = command.run("keys", "create", "--name", "backend", "--scope", "meter")
+    assert re.fullmatch(r"sk_meter_[0-9a-f]{40}\n", done.stdout)
+    assert done.stderr == f"It opens the ledger {command.folder}/ledger.db. Keep it: it is not shown again.\n"
+
+
+def test_revoking_what_is_not_there_is_one_sentence(command: ServerProcess) -> None:
+    assert command.run("migrate").returncode == 0
+    done = command.run("keys", "revoke", "nobody")
     assert done.returncode == 1
     assert done.stderr.strip() == "chargly: No open key has the id or name 'nobody'."
 
 
-def test_a_scope_that_is_none_is_refused(new_server: StartServer) -> None:
-    done = new_server().run("keys", "create", "--name", "x", "--scope", "god")
+@pytest.mark.sqlite
+def test_a_scope_that_is_none_is_refused(command: ServerProcess) -> None:
+    done = command.run("keys", "create", "--name", "x", "--scope", "god")
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
 

@@ -1,0 +1,36 @@
+"""`chargly verify`, and what every command that reads says where there is no ledger."""
+
+import json
+
+import pytest
+from serving import ServerProcess
+
+
+@pytest.mark.sqlite
+def test_the_verdict_names_the_ledger_that_was_read(command: ServerProcess) -> None:
+    assert command.run("migrate").returncode == 0
+    path = command.folder / "ledger.db"
+    said = command.run("verify").stdout
+    assert said.startswith(f"0 wallets and 0 entries in {path}, read in ")
+    assert said.endswith(" s: every promise holds.\n")
+    (command.folder / "balances.csv").write_text("customer_id,credits\nann,1\n")
+    assert command.run("import", "balances.csv").returncode == 0
+    assert command.run("verify").stdout.startswith(f"1 wallet and 1 entry in {path}, ")
+    totals = {"wallets": 1, "entries": 1, "mismatches": 0, "ledger": str(path)}
+    assert json.loads(command.run("verify", "--json").stdout) == totals
+
+
+@pytest.mark.sqlite
+def test_what_only_reads_makes_no_ledger(command: ServerProcess) -> None:
+    command.env["DATABASE_URL"] = "sqlite:///ledger.db"
+    sentence = (
+        f"chargly: There is no ledger at {command.folder}/ledger.db;"
+        " set DATABASE_URL (a demo's is sqlite:///chargly-demo.db).\n"
+    )
+    for words in (["verify"], ["export", "--all"], ["keys", "list"], ["keys", "revoke", "backend"]):
+        done = command.run(*words)
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", sentence)
+    assert list(command.folder.iterdir()) == []
+    (command.folder / "ledger.db").touch()
+    assert command.run("verify").stderr == sentence
+    assert [(one.name, one.stat().st_size) for one in command.folder.iterdir()] == [("ledger.db", 0)]
