@@ -144,9 +144,23 @@ MUTATIONS = (
     ),
     Mutation(
         "what is due comes a moment late",
+        CHANGE,
+        "self.due_at <= self.now",
+        "self.due_at < self.now",
+        (T_GRANTS,),
+    ),
+    Mutation(
+        "credits that expired are spent while a wallet is only half settled",
         LEDGER,
-        "wallet.due_at <= change.now",
-        "wallet.due_at < change.now",
+        "        if change.is_due and not isinstance(operation, Settle):",
+        "        if False:",
+        (T_SETTLING,),
+    ),
+    Mutation(
+        "adjustments make any number of grants",
+        LEDGER,
+        "        change.check_number_of_grants()\n        made",
+        "        made",
         (T_GRANTS,),
     ),
     Mutation(
@@ -320,8 +334,15 @@ MUTATIONS = (
     Mutation(
         "what paid an overdraft does not come back to who paid",
         CHANGE,
-        "for grant in self._payers_of_debt(since):",
-        "for grant in ():",
+        "for payer in self._payers_of_debt(since):",
+        "for payer in ():",
+        (T_REVERSALS,),
+    ),
+    Mutation(
+        "what lapsed grants paid of a debt comes back for ever",
+        CHANGE,
+        "            if ended:\n                lapsed += returned",
+        "            if ended:\n                left += returned",
         (T_REVERSALS,),
     ),
     # Limits and windows
@@ -427,6 +448,13 @@ MUTATIONS = (
         BATCH,
         "        self._states[customer_id] = applied.state\n",
         "        self._states.setdefault(customer_id, applied.state)\n",
+        T_WRITER,
+    ),
+    Mutation(
+        "an id is answered with another wallet's entry",
+        BATCH,
+        "if entry is not None and entry.customer_id != op.customer_id:",
+        "if False:",
         T_WRITER,
     ),
     Mutation(

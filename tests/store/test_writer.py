@@ -13,9 +13,10 @@ from app.errors import (
     IdempotencyConflict,
     InsufficientCredits,
     Internal,
+    NotFound,
     ShuttingDown,
 )
-from app.rules.operations import AddGrant, Operation, TopUp
+from app.rules.operations import AddGrant, Operation, TopUp, VoidGrant, derived_id
 from app.store import reads
 from app.store.batch import Outcome
 from app.store.catalogue import CatalogueStore
@@ -78,6 +79,21 @@ async def test_a_key_belongs_to_one_wallet(ledger: Ledger) -> None:
     second = await ledger.meter("v", key="k", request_hash="h")
     assert not first.replayed
     assert not second.replayed
+
+
+async def test_an_id_of_another_wallet_is_not_found(ledger: Ledger) -> None:
+    given = await ledger.give("u", 5)
+    await ledger.give("v", 5)
+    assert given.entry is not None
+    id = given.entry.id
+    for customer_id in ("v", "nobody", "u", "v", "nobody"):
+        void = VoidGrant(customer_id=customer_id, id=derived_id("void", id), grant_id=id)
+        if customer_id == "u":
+            await ledger.writer.submit(void)
+            continue
+        with pytest.raises(NotFound):
+            await ledger.writer.submit(void)
+    assert (await ledger.balance("u"), await ledger.balance("v")) == (0, 5)
 
 
 async def test_a_refusal_leaves_nothing_not_even_the_wallet(ledger: Ledger) -> None:
