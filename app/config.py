@@ -28,6 +28,11 @@ SETTLE_STEPS_MAX: Final = 2_500
 """What is settled of a wallet at once: more than all its holds and grants by hand. The rest is settled by the next."""
 HOLD_SECONDS_DEFAULT: Final = 900
 HOLD_SECONDS_MAX: Final = 86_400
+IDEMPOTENCY_KEY_CHARACTERS_MAX: Final = 255
+API_KEY_CHARACTERS_MAX: Final = 200
+CUSTOMER_ID_CHARACTERS_MAX: Final = 255
+INSERT_ROWS_MAX: Final = 128
+"""Rows of one statement on SQLite: a text for each size, kept prepared, and few enough for its limit of parameters."""
 METADATA_DEPTH_MAX: Final = 32
 """Objects and lists inside of each other, the metadata itself being the first."""
 QUANTITY_MAX: Final = 10**9
@@ -43,6 +48,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     headers_bytes_max: int = 32_768
     metadata_bytes_max: int = 4096
     csv_rows_max: int = 10_000_000
+    csv_rows_at_once: int = 500
+    export_rows_at_once: int = 2_000
+    audit_rows_at_once: int = 1_000
+    audit_seconds_max: float = 60.0
     list_rows_default: int = 20
     list_rows_max: int = 100
     query_characters_max: int = 255
@@ -63,6 +72,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     sqlite_busy_wait_ms: int = 5_000
     sqlite_wal_pages_checkpoint: int = 4_000
     read_connections: int = 4
+    statements_cached_max: int = 512
     snapshots_max: int = 2
     transaction_retries_max: int = 5
     postgres_cancel_seconds_max: float = 2.0
@@ -77,6 +87,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     live_subscribe_seconds_max: float = 10.0
     live_heartbeat_seconds: float = 20.0
     live_send_seconds_max: float = 15.0
+    live_close_seconds_max: float = 1.0
     live_message_bytes_max: int = 16_384
     live_entries_max: int = 20
     live_sockets_per_wallet_max: int = 10_000

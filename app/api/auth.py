@@ -9,7 +9,7 @@ from typing import Final, Literal
 import jwt
 import msgspec
 
-from app.config import Config
+from app.config import API_KEY_CHARACTERS_MAX, Config
 from app.errors import ForbiddenScope, InvalidKey, InvalidToken, MissingKey, TokenExpired
 from app.store.db import Database
 from app.store.keys import Scope, find_key, key_hash
@@ -17,7 +17,6 @@ from app.store.keys import Scope, find_key, key_hash
 TokenScope = Literal["read", "top_up"]
 TOKEN_SCOPES: Final[tuple[TokenScope, ...]] = ("read", "top_up")
 _ALGORITHM: Final = "HS256"
-_KEY_LENGTH_MAX: Final = 200
 
 
 class Credential(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +89,7 @@ class Authenticator:
             InvalidKey: it is unknown or revoked.
 
         """
-        if len(secret) > _KEY_LENGTH_MAX:
+        if len(secret) > API_KEY_CHARACTERS_MAX:
             raise InvalidKey
         hashed = key_hash(secret)
         now = time.monotonic()

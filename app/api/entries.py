@@ -21,7 +21,14 @@ from app.store.settled import existing_wallet
 log = logging.getLogger("chargly.api")
 
 _KINDS: Final = get_args(EntryKind)
-_CSV_PAGE_ROWS: Final = 500
+_ALL: Final = "all"
+
+
+class Draw(msgspec.Struct, frozen=True, kw_only=True):
+    """Credits that an entry took from a grant; below zero they were given back to it."""
+
+    grant_id: str
+    credits: int
 
 
 class OperatorEntry(PublicEntry, frozen=True, kw_only=True):
@@ -34,6 +41,8 @@ class OperatorEntry(PublicEntry, frozen=True, kw_only=True):
     reason: str | None = None
     actor: str | None = None
     idempotency_key: str | None = None
+    hold_id: str | None = None
+    draws: list[Draw] | None = None
 
 
 class EntriesAnswer(msgspec.Struct, frozen=True):
@@ -58,12 +67,18 @@ async def list_entries(call: Call) -> Answer:
 
 def _filter(call: Call) -> EntryFilter:
     kind = call.query.get("kind")
-    if kind is not None and kind not in _KINDS:
-        raise InvalidRequest(f"kind: one of {', '.join(_KINDS)}.", field="kind")
+    if kind is not None and kind not in (*_KINDS, _ALL):
+        raise InvalidRequest(f"kind: one of {', '.join(_KINDS)}, or {_ALL}.", field="kind")
     event = call.query.get("event")
     if event is not None:
         fields.event_name(event)
-    return EntryFilter(kind=kind, event=event, since=fields.time_ms(call, "from"), until=fields.time_ms(call, "to"))
+    return EntryFilter(
+        kind=None if kind == _ALL else kind,
+        quiet=kind == _ALL,
+        event=event,
+        since=fields.time_ms(call, "from"),
+        until=fields.time_ms(call, "to"),
+    )
 
 
 def _before(call: Call) -> int | None:
@@ -92,26 +107,35 @@ def _shown(call: Call, entry: Entry) -> PublicEntry:
         reason=entry.reason,
         actor=entry.actor,
         idempotency_key=entry.idempotency_key,
+        hold_id=_hold_id(entry),
+        draws=[Draw(grant_id=id, credits=credits) for id, credits in entry.draws] if entry.draws else None,
     )
+
+
+def _hold_id(entry: Entry) -> str | None:
+    detail = entry.detail or {}
+    hold_id: str | None = detail.get("hold_id") or detail.get("hold", {}).get("id")
+    return hold_id
 
 
 def _csv(call: Call, customer_id: str, wanted: EntryFilter) -> Answer:
     """Every entry asked for, newest first, a page at a time as the reader takes them."""
     columns = (PublicEntry if call.credential.customer_id is not None else OperatorEntry).__struct_fields__
     before = _before(call)
+    limits = call.services.config.limits
 
     async def pages() -> AsyncGenerator[bytes]:
         nonlocal before
         yield csv_rows([columns])
-        for _ in range(0, call.services.config.limits.csv_rows_max, _CSV_PAGE_ROWS):
+        for _ in range(0, limits.csv_rows_max, limits.csv_rows_at_once):
             found, before = await reads.entries(
-                call.services.db, customer_id, wanted, limit=_CSV_PAGE_ROWS, before=before
+                call.services.db, customer_id, wanted, limit=limits.csv_rows_at_once, before=before
             )
             yield csv_rows([cell(getattr(_shown(call, entry), name)) for name in columns] for entry in found)
             if before is None:
                 return
         # The answer has begun, so all that can be said is an end without an end: no reader takes it for whole.
-        log.error("a CSV of %s was cut at %d rows", customer_id, call.services.config.limits.csv_rows_max)
+        log.error("a CSV of %s was cut at %d rows", customer_id, limits.csv_rows_max)
         raise Internal
 
     return Answer(

@@ -6,7 +6,16 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from app.api.http import Call
-from app.config import BALANCE_MAX, COST_NANOS_MAX, CREDITS_MAX, HOLD_SECONDS_MAX, LIMITS, QUANTITY_MAX, Limits
+from app.config import (
+    BALANCE_MAX,
+    COST_NANOS_MAX,
+    CREDITS_MAX,
+    CUSTOMER_ID_CHARACTERS_MAX,
+    HOLD_SECONDS_MAX,
+    LIMITS,
+    QUANTITY_MAX,
+    Limits,
+)
 from app.errors import InvalidRequest
 from app.rules.periods import Per
 from app.rules.pricing import EVENT_LENGTH_MAX, is_event_name
@@ -35,8 +44,8 @@ MinorUnits = Annotated[int, msgspec.Meta(ge=1, le=99_999_999)]
 """Money in a currency's smallest unit; Stripe takes eight digits."""
 
 _USD: Final = re.compile(r"(\d{1,7})(?:\.(\d{1,9}))?\Z", re.ASCII)
-_CUSTOMER_LENGTH_MAX: Final = 255
-_CURSOR_LENGTH_MAX: Final = 300
+_CURSOR_CHARACTERS_MAX: Final = CUSTOMER_ID_CHARACTERS_MAX * 4 * 2
+"""A customer's id as UTF-8 in hexadecimal."""
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -61,10 +70,11 @@ def customer(customer_id: str, field: str = "customer_id") -> str:
         InvalidRequest: it is not 1 to 255 printable characters without `/`, or is `.` or `..`.
 
     """
-    good = 0 < len(customer_id) <= _CUSTOMER_LENGTH_MAX and customer_id.isprintable() and "/" not in customer_id
+    good = 0 < len(customer_id) <= CUSTOMER_ID_CHARACTERS_MAX and customer_id.isprintable() and "/" not in customer_id
     if not good or customer_id in (".", ".."):
         raise InvalidRequest(
-            f"{field}: 1 to {_CUSTOMER_LENGTH_MAX} printable characters without '/', and not '.' or '..'.", field=field
+            f"{field}: 1 to {CUSTOMER_ID_CHARACTERS_MAX} printable characters without '/', and not '.' or '..'.",
+            field=field,
         )
     return customer_id
 
@@ -222,7 +232,7 @@ def cursor(call: Call) -> str | None:
     if text is None:
         return None
     try:
-        if len(text) > _CURSOR_LENGTH_MAX * 8:
+        if len(text) > _CURSOR_CHARACTERS_MAX:
             raise ValueError
         return bytes.fromhex(text).decode()
     except ValueError as error:

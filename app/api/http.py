@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.auth import Access, Credential
 from app.api.bodies import decode_json
 from app.api.services import Services
+from app.config import IDEMPOTENCY_KEY_CHARACTERS_MAX
 from app.errors import (
     BodyTooLarge,
     ChargeError,
@@ -38,7 +39,6 @@ T = TypeVar("T")
 _JSON_TYPE: Final = (b"content-type", b"application/json")
 _NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_.:-]{1,128}\Z")
-_KEY_LENGTH_MAX: Final = 255
 _encode: Final = msgspec.json.Encoder().encode
 _encode_canonical: Final = msgspec.json.Encoder(order="deterministic").encode
 
@@ -125,9 +125,10 @@ def check_key(key: str | None) -> None:
         InvalidRequest: it is empty, too long or not printable.
 
     """
-    if not key or len(key) > _KEY_LENGTH_MAX or not key.isprintable():
+    if not key or len(key) > IDEMPOTENCY_KEY_CHARACTERS_MAX or not key.isprintable():
         raise InvalidRequest(
-            f"An idempotency key has 1 to {_KEY_LENGTH_MAX} printable characters.", field="idempotency_key"
+            f"An idempotency key has 1 to {IDEMPOTENCY_KEY_CHARACTERS_MAX} printable characters.",
+            field="idempotency_key",
         )
 
 

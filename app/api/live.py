@@ -58,9 +58,8 @@ class LiveEndpoint:
         offered = socket.scope["subprotocols"]
         await socket.accept(subprotocol=PROTOCOL if PROTOCOL in offered else None)
         if not socket_origin_allowed(headers, self._services.config):
-            await _close(
-                socket, FOREIGN_ORIGIN, "this origin may not listen; CHARGLY_ALLOWED_ORIGINS names those that may"
-            )
+            why = "this origin may not listen; CHARGLY_ALLOWED_ORIGINS names those that may"
+            await _close(socket, FOREIGN_ORIGIN, why, self._services.config.limits.live_close_seconds_max)
             return
         await _Connection(self._services, socket).run()
 
@@ -91,7 +90,7 @@ class _Connection:
         for task in done:
             error = task.exception()
             if isinstance(error, _Close):
-                await _close(self._socket, error.code, error.reason)
+                await _close(self._socket, error.code, error.reason, self._limits.live_close_seconds_max)
             elif error is not None and not isinstance(error, WebSocketDisconnect | TimeoutError):
                 raise error
 
@@ -213,8 +212,8 @@ class _Connection:
             await self._socket.send_text(text)
 
 
-async def _close(socket: WebSocket, code: int, reason: str) -> None:
+async def _close(socket: WebSocket, code: int, reason: str, seconds_max: float) -> None:
     # The other side may be gone, or not read: neither keeps us.
     with contextlib.suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(seconds_max):
             await socket.close(code, reason)

@@ -6,7 +6,7 @@ from app.api import fields
 from app.api.auth import Access
 from app.api.fields import SpendLimit, Strict
 from app.api.http import Answer, Call, Route
-from app.errors import NotFound
+from app.errors import NotFound, OutcomeUnknown, Unavailable
 from app.rules.limits import limit_of, spent_in
 from app.rules.operations import LimitMember
 from app.rules.wallet import Member, Wallet
@@ -71,7 +71,10 @@ async def change_member(call: Call) -> Answer:
             limit_per=limit.per if limit else None,
         )
     )
-    member = await reads.read_member(call.services.db, customer_id, name)
+    try:
+        member = await reads.read_member(call.services.db, customer_id, name)
+    except Unavailable as error:  # the limit is written, and what is shown beside it cannot be read
+        raise OutcomeUnknown from error
     assert member is not None
     return Answer(_answer(customer_id, member))
 

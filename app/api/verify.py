@@ -1,5 +1,6 @@
 """The ledger's promises, checked on one wallet as it is kept."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -7,7 +8,7 @@ import msgspec
 from app.api import fields
 from app.api.auth import Access
 from app.api.http import Answer, Call, Route
-from app.errors import NotFound
+from app.errors import NotFound, Unavailable
 from app.store import reads
 from app.store.verify import Audit
 
@@ -36,7 +37,11 @@ async def verify_wallet(call: Call) -> Answer:
     if await reads.wallet(call.services.db, customer_id) is None:
         raise NotFound("There is no wallet for this customer yet.", customer_id=customer_id)
     audit = Audit(call.services.db, customer_id)
-    found = [one async for one in audit.mismatches()]
+    try:
+        async with asyncio.timeout(call.services.config.limits.audit_seconds_max):
+            found = [one async for one in audit.mismatches()]
+    except TimeoutError as error:
+        raise Unavailable("This ledger is too long to audit in a request: run `chargly verify`.") from error
     return Answer(
         VerifyAnswer(
             customer_id=customer_id,

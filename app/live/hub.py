@@ -8,7 +8,7 @@ from app.config import Limits
 from app.live.messages import PublicEntry, WalletMessage, encode, public_entry
 from app.rules.times import rfc3339
 from app.rules.wallet import Wallet
-from app.store.batch import Change
+from app.store.batch import WalletChange
 from app.store.reads import moved_credits
 
 
@@ -123,7 +123,7 @@ class Hub:
             if not listeners:
                 del self._listeners[subscription.customer_id]
 
-    def publish(self, changes: Sequence[Change], generation: int) -> None:
+    def publish(self, changes: Sequence[WalletChange], generation: int) -> None:
         """Tells the listeners of each changed wallet. Called after the commit; it does not wait for anyone."""
         self.generation = max(self.generation, generation)
         for change in changes:

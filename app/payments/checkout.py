@@ -11,7 +11,7 @@ from app.config import Config
 from app.errors import InvalidRequest, NotFound, StripeNotConfigured, StripeUnavailable
 from app.payments.gateway import Gateway
 from app.payments.messages import Session, StripeEvent, parse_session
-from app.rules.operations import TopUp
+from app.rules.operations import TopUp, derived_id
 from app.store import checkouts
 from app.store.catalogue import CatalogueStore
 from app.store.checkouts import Checkout
@@ -181,7 +181,7 @@ class Checkouts:
         await self._writer.submit(
             TopUp(
                 customer_id=checkout.customer_id,
-                id="top_" + checkout.id.partition("_")[2],
+                id=derived_id("top", checkout.id),
                 actor="stripe",
                 credits=checkout.credits,
                 checkout_id=checkout.id,

@@ -11,7 +11,7 @@ import msgspec
 from app.rules.periods import DAY_MS, window_start
 from app.rules.wallet import Grant, Hold, Member, Wallet
 
-ENTRY_COLUMNS: Final = (
+AUDITED_COLUMNS: Final = (
     "customer_id",
     "version",
     "id",
@@ -126,7 +126,7 @@ class WalletAudit:
         self._spent_by: dict[str, _Spent] = {}
 
     def take(self, row: Sequence[Any]) -> None:
-        """The next entry, as `ENTRY_COLUMNS`; after a mismatch the rest is passed over."""
+        """The next entry, as `AUDITED_COLUMNS`; after a mismatch the rest is passed over."""
         if self.mismatch is not None:
             return
         try:

@@ -1,6 +1,6 @@
 """A wallet while one operation is applied to it: the moves that every rule is made of."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from app.config import BALANCE_MAX, GRANTS_MAX
 from app.errors import InsufficientCredits, InvalidRequest
 from app.rules.limits import Spent, check_limit, given_back, spent_in
-from app.rules.operations import Operation, derived_id
+from app.rules.operations import Operation, grant_id_for
+from app.rules.periods import DAY_MS
 from app.rules.wallet import (
     Applied,
     Category,
@@ -23,6 +24,8 @@ from app.rules.wallet import (
     burn_down_order,
 )
 
+_GIVEN_BACK_FOR_MS: Final = DAY_MS
+"""How long credits of a lapsed grant last once they are given back."""
 Draws = tuple[tuple[str, int], ...]
 
 
@@ -97,20 +100,20 @@ class Change:
 
     # Spending
 
-    def check_funds(self, credits: int, *, of_hold: int = 0) -> None:
+    def check_funds(self, credits: int, *, held_before: int = 0) -> None:
         """Refuses what is not available.
 
         Args:
             credits: the whole of what is to be spent.
-            of_hold: how many of them a hold has set apart already.
+            held_before: how many of them a hold has set apart already.
 
         Raises:
             InsufficientCredits: the rest is more than is available.
 
         """
-        required, available = credits - of_hold, self.available
+        required, available = credits - held_before, self.available
         if credits and required > available:
-            beyond = f" beyond the {of_hold} held" if of_hold else ""
+            beyond = f" beyond the {held_before} held" if held_before else ""
             raise InsufficientCredits(
                 f"This needs {required} credits{beyond} and {max(available, 0)} are available.",
                 required=required,
@@ -142,16 +145,16 @@ class Change:
         self.put(replace(grant, remaining=grant.remaining - taken))
         return taken
 
-    def check_limits(self, credits: int, member: str | None, *, of_hold: int = 0) -> None:
+    def check_limits(self, credits: int, member: str | None, *, held_before: int = 0) -> None:
         """Refuses what the wallet's limit or the member's does not let pass; arguments as of `check_funds`.
 
         Raises:
             SpendLimitReached: it would be more than one of them.
 
         """
-        check_limit(self.wallet, "wallet", credits, self.now, held=self.held, of_hold=of_hold, spent=self.spent)
+        check_limit(self.wallet, "wallet", credits, self.now, held=self.held, held_before=held_before, spent=self.spent)
         if member is not None and (known := self.members.get(member)) is not None:
-            check_limit(known, "member", credits, self.now, held=known.held, of_hold=of_hold)
+            check_limit(known, "member", credits, self.now, held=known.held, held_before=held_before)
 
     def count_spent(self, credits: int, member: str | None) -> None:
         """Counts credits in the windows of the wallet and of the member."""
@@ -181,7 +184,7 @@ class Change:
         self.opened = True
         self.wallet = replace(self.wallet, created_at=self.now)
         if welcome_credits:
-            made = derived_id("grant", self.operation.id) + "w"
+            made = grant_id_for(self.operation.id, "w")
             self.give("grant", "Welcome credits", made, welcome_credits, "promotional", "welcome", entry_id=made)
 
     def give(
@@ -208,7 +211,8 @@ class Change:
             remaining=credits,
             source=source,
             created_at=self.now,
-            **{"effective_at": self.now} | columns,
+            effective_at=self.now,
+            **columns,
         )
         grant, draws = self.bring_in(grant)
         detail = {"grant": msgspec.structs.asdict(grant)}
@@ -295,11 +299,11 @@ class Change:
         return sorted(payers, key=lambda grant: (grant.version < since, grant.version))
 
     def _give_anew(self, for_a_day: int, for_ever: int) -> None:
-        for suffix, credits, days in (("d", for_a_day, 1), ("", for_ever, None)):
+        for suffix, credits, ends_at in (("d", for_a_day, self.now + _GIVEN_BACK_FOR_MS), ("", for_ever, None)):
             if credits:
                 self.put(
                     Grant(
-                        id=derived_id("grant", self.operation.id) + suffix,
+                        id=grant_id_for(self.operation.id, suffix),
                         version=self.version + 1,
                         state="active",
                         category="promotional",
@@ -308,7 +312,7 @@ class Change:
                         source=self.operation.id,
                         created_at=self.now,
                         effective_at=self.now,
-                        expires_at=None if days is None else self.now + days * 86_400_000,
+                        expires_at=ends_at,
                     )
                 )
 

@@ -52,7 +52,7 @@ from app.rules.operations import (
 )
 from app.rules.periods import RECURS_BEFORE, occurrence
 from app.rules.pricing import Catalogue, Quote, total_of
-from app.rules.settling import ends_of_period, label_of, of_hold, settle, take_lapsed, take_needless
+from app.rules.settling import columns_of, ends_of_period, label_of, settle, take_lapsed, take_needless
 from app.rules.wallet import Applied, Entry, Grant, Hold, State, Wallet
 
 CAPTURE_EVENT: Final = "hold.capture"
@@ -202,10 +202,10 @@ def _charge(
     member: str | None,
     quantity: int,
     metadata: dict[str, Any] | None,
-    of_hold: dict[str, Any] | None = None,
+    captured_from: dict[str, Any] | None = None,
 ) -> None:
-    """Takes what an action costs; `of_hold` tells of the hold that it was captured from."""
-    draws = change.burn(quote.credits, lapsed_first=of_hold is not None)
+    """Takes what an action costs; `captured_from` tells of the hold that it was captured from."""
+    draws = change.burn(quote.credits, lapsed_first=captured_from is not None)
     change.count_spent(quote.credits, member)
     change.enter(
         "event",
@@ -220,7 +220,7 @@ def _charge(
         price_version=quote.price_version,
         cost_nanos=op.cost_nanos,
         metadata=metadata or None,
-        detail=of_hold,
+        detail=captured_from,
     )
 
 
@@ -276,7 +276,7 @@ def _make_hold(change: Change, op: MakeHold, catalogue: Catalogue) -> None:
     )
     change.count_held(credits, op.member)
     change.put_hold(hold)
-    change.enter("hold", f"Held: {hold.label}", 0, **of_hold(hold), detail={"hold": msgspec.structs.asdict(hold)})
+    change.enter("hold", f"Held: {hold.label}", 0, **columns_of(hold), detail={"hold": msgspec.structs.asdict(hold)})
 
 
 def _price_of_hold(op: MakeHold, catalogue: Catalogue) -> Quote:
@@ -299,8 +299,8 @@ def _capture(change: Change, op: Capture, catalogue: Catalogue) -> None:
     quote, quantity = _price_of_capture(hold, op, event, catalogue)
     if quote.credits > hold.credits:
         _check_not_frozen(change)
-        change.check_limits(quote.credits, hold.member, of_hold=hold.credits)
-        change.check_funds(quote.credits, of_hold=hold.credits)
+        change.check_limits(quote.credits, hold.member, held_before=hold.credits)
+        change.check_funds(quote.credits, held_before=hold.credits)
     change.close_hold(hold, "captured")
     _charge(
         change,
@@ -311,7 +311,7 @@ def _capture(change: Change, op: Capture, catalogue: Catalogue) -> None:
         member=hold.member,
         quantity=quantity,
         metadata=op.metadata or hold.metadata,
-        of_hold={"hold_id": hold.id, "held": hold.credits},
+        captured_from={"hold_id": hold.id, "held": hold.credits},
     )
     take_lapsed(change)
 
@@ -338,7 +338,7 @@ def _release(change: Change, op: Release, _: Catalogue) -> None:
         "release",
         f"Released: {hold.label}",
         0,
-        **of_hold(hold),
+        **columns_of(hold),
         reason=op.reason,
         detail={"hold": msgspec.structs.asdict(hold)},
     )

@@ -42,7 +42,7 @@ def check_limit(
     now: int,
     *,
     held: int,
-    of_hold: int = 0,
+    held_before: int = 0,
     spent: Spent | None = None,
 ) -> None:
     """Lets so many more credits pass, with what the window has seen and the open holds, or refuses.
@@ -53,7 +53,7 @@ def check_limit(
         credits: the whole of what is to be spent or held.
         now: milliseconds.
         held: credits in open holds.
-        of_hold: how many of those this is captured from.
+        held_before: how many of those this is captured from.
         spent: what the windows have seen; by default what the spender says.
 
     Raises:
@@ -65,7 +65,7 @@ def check_limit(
         return
     day, week, month = spent if spent is not None else spent_in(spender, now)
     within = {"day": day, "week": week, "month": month}[per]
-    required = credits - of_hold
+    required = credits - held_before
     if within + held + required > limit:
         raise SpendLimitReached(
             f"This {scope} may spend {limit} credits a {per}: {within} are spent, {held} held, this needs {required}.",

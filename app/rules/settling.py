@@ -79,7 +79,7 @@ def _run_out(change: Change, hold: Hold) -> None:
         "hold_expiry",
         f"Ran out: {hold.label}",
         0,
-        **of_hold(hold),
+        **columns_of(hold),
         detail=detail,
         entry_id=_own_id(hold.id),
         by_time=True,
@@ -87,7 +87,7 @@ def _run_out(change: Change, hold: Hold) -> None:
     take_lapsed(change)
 
 
-def of_hold(hold: Hold) -> dict[str, Any]:
+def columns_of(hold: Hold) -> dict[str, Any]:
     """The columns of an entry that is about a hold."""
     return {"event": hold.event, "model": hold.model, "member": hold.member, "quantity": hold.quantity}
 

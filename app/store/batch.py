@@ -66,7 +66,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     replayed: bool = False
 
 
-class Change(msgspec.Struct, frozen=True, gc=False):
+class WalletChange(msgspec.Struct, frozen=True, gc=False):
     """A wallet as a batch left it, and its new entries, oldest first."""
 
     wallet: Wallet
@@ -77,7 +77,7 @@ class Committed(msgspec.Struct, frozen=True):
     """What a batch did: one outcome or refusal for each operation, in order, and the wallets that changed."""
 
     outcomes: list[Outcome | ChargeError]
-    changes: list[Change]
+    changes: list[WalletChange]
     catalogue: Catalogue
 
 
@@ -259,12 +259,14 @@ class _Batch:
     def _version(self, customer_id: str) -> int:
         return self._states[customer_id].wallet.version
 
-    def changes(self) -> list[Change]:
+    def changes(self) -> list[WalletChange]:
         # An attempt whose commit was not known to succeed told nobody: what a retry finds is news to the listeners.
         by_wallet: dict[str, list[Entry]] = {}
         for entry in (*(self._found if self._retried else ()), *self._entries):
             by_wallet.setdefault(entry.customer_id, []).append(entry)
-        return [Change(self._states[customer_id].wallet, tuple(entries)) for customer_id, entries in by_wallet.items()]
+        return [
+            WalletChange(self._states[customer_id].wallet, tuple(entries)) for customer_id, entries in by_wallet.items()
+        ]
 
 
 def _named_by(operations: Sequence[Operation]) -> tuple[str, str, str, str] | None:

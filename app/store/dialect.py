@@ -13,11 +13,11 @@ from typing import Any, Final, Literal, TypeAlias
 
 from sqlalchemy import Table, Text
 
+from app.config import INSERT_ROWS_MAX
+
 Statement: TypeAlias = tuple[str, Sequence[Any]]
 """An SQL text and its parameters."""
 
-_ROWS_PER_STATEMENT_MAX: Final = 128
-"""Rows of one statement on SQLite: a text for each size, kept prepared, and few enough for its limit of parameters."""
 _PLACEHOLDER: Final = re.compile(r"\?(\d*)")
 
 
@@ -158,8 +158,8 @@ class _Rows:
             if rows:
                 yield self._unnested, list(zip(*rows, strict=True))
             return
-        for start in range(0, len(rows), _ROWS_PER_STATEMENT_MAX):
-            chunk = rows[start : start + _ROWS_PER_STATEMENT_MAX]
+        for start in range(0, len(rows), INSERT_ROWS_MAX):
+            chunk = rows[start : start + INSERT_ROWS_MAX]
             yield self._text(len(chunk)), list(chain.from_iterable(chunk))
 
     def _text(self, size: int) -> str:

@@ -3,13 +3,12 @@
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+from app.config import LIMITS
 from app.rules.wallet import Entry
 from app.store.db import Snapshot
 
 EXPORTED: Final = tuple(name for name in Entry.__struct_fields__ if name != "request_hash")
 """The columns of a row: what an operator may read of an entry. A request's hash tells nobody anything."""
-
-_ROWS_AT_ONCE: Final = 2_000
 
 
 def ledger_rows(snapshot: Snapshot, customer_id: str | None) -> AsyncIterator[list[tuple[Any, ...]]]:
@@ -25,7 +24,7 @@ def ledger_rows(snapshot: Snapshot, customer_id: str | None) -> AsyncIterator[li
     """
     where, parameters = _of(customer_id)
     sql = f"SELECT {', '.join(EXPORTED)} FROM entries{where} ORDER BY customer_id, version"
-    return snapshot.stream(sql, parameters, _ROWS_AT_ONCE)
+    return snapshot.stream(sql, parameters, LIMITS.export_rows_at_once)
 
 
 async def count_entries(snapshot: Snapshot, customer_id: str | None) -> int | None:

@@ -27,7 +27,6 @@ T = TypeVar("T")
 FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """What asyncpg raises for a fault of the database, of the way to it, or of a value; time-outs are an OSError."""
 
-_STATEMENTS_CACHED: Final = 512
 _BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _ROLLED_BACK_FOR_OTHERS: Final = ("40001", "40P01")
 """A serialization failure and a deadlock: nothing was written, and the same again may well succeed."""
@@ -70,7 +69,7 @@ class PostgresEngine:
             **self._arguments | {"server_settings": self._arguments["server_settings"] | bounds},
             min_size=0,
             max_size=limits.read_connections + 1,
-            statement_cache_size=_STATEMENTS_CACHED,
+            statement_cache_size=config.limits.statements_cached_max,
         )
 
     def is_open(self, held: HeldConnection) -> bool:

@@ -15,13 +15,17 @@ from app.store.db import Database
 from app.store.ids import now_ms
 from app.store.statements import NamedRead, WalletsRead, encode_document, ledger_statements
 
-_PLACEHOLDER: Final = re.compile(r"\?(\d)")
+_PLACEHOLDER: Final = re.compile(r"\?(\d+)")
 
 
 class EntryFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which entries: by kind, event, and time in milliseconds since 1970 (`since` included, `until` not)."""
+    """Which entries: by kind, event, and time in milliseconds since 1970 (`since` included, `until` not).
+
+    Without a kind, those of `QUIET_KINDS` are there only where they are asked for by `quiet`.
+    """
 
     kind: str | None = None
+    quiet: bool = False
     event: str | None = None
     since: int | None = None
     until: int | None = None
@@ -136,7 +140,10 @@ async def entries(
     """A page of a wallet's ledger, newest first, and the version to go on before, None on the last page."""
     table = schema.entries
     query = _entries_of(customer_id).order_by(table.c.version.desc()).limit(limit + 1)
-    query = query.where(table.c.kind == wanted.kind if wanted.kind else table.c.kind.not_in(QUIET_KINDS))
+    if wanted.kind is not None:
+        query = query.where(table.c.kind == wanted.kind)
+    elif not wanted.quiet:
+        query = query.where(table.c.kind.not_in(QUIET_KINDS))
     if wanted.event is not None:
         query = query.where(table.c.event == wanted.event)
     if wanted.since is not None:

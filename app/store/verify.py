@@ -6,13 +6,13 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from app.rules.audit import ENTRY_COLUMNS, Mismatch, WalletAudit
+from app.config import LIMITS
+from app.rules.audit import AUDITED_COLUMNS, Mismatch, WalletAudit
 from app.rules.wallet import Grant, Hold, Member, Wallet
 from app.store.db import Database, Snapshot
 from app.store.schema import HOLD_OPEN
 
 T = TypeVar("T")
-_ROWS_AT_ONCE: Final = 1_000
 _HOLD_COLUMNS: Final = tuple(name for name in Hold.__struct_fields__ if name != "metadata")
 
 
@@ -49,7 +49,7 @@ class Audit:
             grants = self._rows(snapshot, "grants", Grant.__struct_fields__, order="id")
             holds = self._rows(snapshot, "holds", _HOLD_COLUMNS, where=HOLD_OPEN, order="id")
             members = self._rows(snapshot, "members", Member.__struct_fields__, order="member")
-            entries = self._rows(snapshot, "entries", ENTRY_COLUMNS, order="version")
+            entries = self._rows(snapshot, "entries", AUDITED_COLUMNS, order="version")
             owned = (entries, grants, holds, members)
             async for row in wallets.every():
                 wallet = _wallet(row)
@@ -81,7 +81,7 @@ class Audit:
             f" ORDER BY customer_id{', ' + order if order else ''}"
         )
         parameters = () if self._customer_id is None else (self._customer_id,)
-        return _Rows(table, partial(snapshot.stream, sql, parameters, _ROWS_AT_ONCE))
+        return _Rows(table, partial(snapshot.stream, sql, parameters, LIMITS.audit_rows_at_once))
 
     async def _doubled_keys(self, snapshot: Snapshot) -> AsyncIterator[Mismatch]:
         """A key that more than one entry, or an entry and a checkout, has taken effect by."""
@@ -92,7 +92,7 @@ class Audit:
         )
         sql = f"SELECT customer_id, idempotency_key, count(*) FROM ({keys}) AS used GROUP BY 1, 2 HAVING count(*) > 1"
         parameters = () if self._customer_id is None else (self._customer_id, self._customer_id)
-        async for chunk in snapshot.stream(sql, parameters, _ROWS_AT_ONCE):
+        async for chunk in snapshot.stream(sql, parameters, LIMITS.audit_rows_at_once):
             for customer_id, key, effects in chunk:
                 what = f"the number of effects of key {key!r}"
                 yield Mismatch(customer_id=customer_id, version=None, what=what, expected=1, found=effects)

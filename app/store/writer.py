@@ -11,7 +11,7 @@ from typing import TypeAlias
 from app.config import Config
 from app.errors import Busy, ChargeError, Internal, OutcomeUnknown, ShuttingDown, TransactionFailed
 from app.rules.operations import Operation
-from app.store.batch import Change, Committed, Outcome, write_batch
+from app.store.batch import Committed, Outcome, WalletChange, write_batch
 from app.store.catalogue import CatalogueStore
 from app.store.db import Database, Script
 
@@ -25,6 +25,8 @@ _Waiting: TypeAlias = tuple[Sequence[Operation], asyncio.Future[Sequence[Result]
 class Writer:
     """Group commit: while one batch is on its way to the disk, the next one gathers.
 
+    What was submitted together stays together, so a batch and the queue may go beyond their limits by one call.
+
     `write_batches_at_once` transactions are handed to the database. One takes what waits only when it begins, so the
     disk goes on when the one before has ended, however long a busy event loop takes to hear of that.
 
@@ -32,12 +34,17 @@ class Writer:
         db: where it writes.
         catalogue: whose `current` prices a batch starts from, and which learns of newer ones.
         config: `write_queue_max`, `write_batch_max` and `write_batches_at_once` bound what waits and what goes at once.
-        on_commit: told the changed wallets and the catalogue's generation, after their commit and before the callers.
+        on_commit: told the changed wallets and the catalogue's generation, after their commit and before the callers
+            are answered; where a batch before is replayed, once that is settled, so that commits are told in order.
 
     """
 
     def __init__(
-        self, db: Database, catalogue: CatalogueStore, config: Config, on_commit: Callable[[list[Change], int], None]
+        self,
+        db: Database,
+        catalogue: CatalogueStore,
+        config: Config,
+        on_commit: Callable[[list[WalletChange], int], None],
     ) -> None:
         self._db = db
         self._catalogue = catalogue
@@ -206,7 +213,7 @@ class Writer:
 
     def _announce(self, commits: Sequence[Committed]) -> None:
         """Tells of commits as of one: a wallet's entries together, by version, with its last state."""
-        changes: dict[str, Change] = {}
+        changes: dict[str, WalletChange] = {}
         for committed in commits:
             if committed.catalogue.generation > self._catalogue.current.generation:
                 self._catalogue.current = committed.catalogue
@@ -250,10 +257,10 @@ class _Flight:
         self.settled = False
 
 
-def _joined(before: Change, after: Change) -> Change:
+def _joined(before: WalletChange, after: WalletChange) -> WalletChange:
     by_version = {entry.version: entry for entry in (*before.entries, *after.entries)}
     wallet = max(before.wallet, after.wallet, key=lambda wallet: wallet.version)
-    return Change(wallet, tuple(by_version[version] for version in sorted(by_version)))
+    return WalletChange(wallet, tuple(by_version[version] for version in sorted(by_version)))
 
 
 def _give_each(batch: Sequence[_Waiting], results: Sequence[Result]) -> None:

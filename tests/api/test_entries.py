@@ -9,7 +9,10 @@ import pytest
 from ledgers import QUIET, capture, check_ledger, give, hold, release, reverse, soon, void, wait_until
 from serving import ServerProcess, charge, error_of, grant, whole_ledger
 
-OPERATORS_OWN = {"metadata", "cost_usd", "reason", "actor", "idempotency_key", "unit_credits", "price_version"}
+OPERATORS_OWN = {"metadata", "cost_usd", "reason", "actor", "idempotency_key", "unit_credits", "price_version"} | {
+    "hold_id",
+    "draws",
+}
 
 
 KINDS = {
@@ -118,7 +121,29 @@ def test_each_kind_is_listed_when_it_is_asked_for(
     assert {one["kind"] for one in whole_ledger(api, full)}.isdisjoint(QUIET)
 
 
-@pytest.mark.parametrize("kind", ["all", "Hold", "holds", "hold,release", "capture", " hold"])
+def test_all_kinds_together_have_every_version(api: httpx.Client, full: str) -> None:
+    listed = whole_ledger(api, full, kind="all")
+    assert [one["version"] for one in listed] == list(range(len(listed), 0, -1))
+    assert {one["kind"] for one in listed} == set(KINDS)
+    assert len(listed) == sum(KINDS.values())
+
+
+def test_an_operator_reads_what_was_drawn_from_which_grant_and_for_which_hold(api: httpx.Client, customer: str) -> None:
+    gift = api.get(f"/v1/wallets/{customer}").json()["grants"][0]["id"]
+    event_id = charge(api, customer, credits=30).json()["id"]
+    held = hold(api, customer, 10)
+    capture(api, held["id"])
+    reverse(api, event_id)
+    told = [(one["kind"], one["draws"], one["hold_id"]) for one in whole_ledger(api, customer, kind="all")[:4]]
+    assert told == [
+        ("reversal", [{"grant_id": gift, "credits": -30}], None),
+        ("event", [{"grant_id": gift, "credits": 10}], held["id"]),
+        ("hold", None, held["id"]),
+        ("event", [{"grant_id": gift, "credits": 30}], None),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["All", "Hold", "holds", "hold,release", "capture", " hold"])
 def test_a_kind_that_is_none_is_refused(api: httpx.Client, full: str, kind: str) -> None:
     answer = api.get(f"/v1/wallets/{full}/entries", params={"kind": kind})
     assert error_of(answer, 400, "invalid_request")["field"] == "kind"

@@ -3,10 +3,10 @@
 from app.config import Limits
 from app.live.hub import Hub, Push, Subscription
 from app.rules.wallet import Entry, Wallet
-from app.store.batch import Change
+from app.store.batch import WalletChange
 
 
-def change(*versions: int, kind: str = "event", customer_id: str = "u") -> Change:
+def change(*versions: int, kind: str = "event", customer_id: str = "u") -> WalletChange:
     """Some entries of one credit each, and the wallet after them."""
     entries = tuple(
         Entry(
@@ -23,7 +23,7 @@ def change(*versions: int, kind: str = "event", customer_id: str = "u") -> Chang
         )
         for version in versions
     )
-    return Change(Wallet(customer_id=customer_id, balance=1000 - versions[-1], version=versions[-1]), entries)
+    return WalletChange(Wallet(customer_id=customer_id, balance=1000 - versions[-1], version=versions[-1]), entries)
 
 
 class Listener:

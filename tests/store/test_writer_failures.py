@@ -20,7 +20,7 @@ from app.errors import (
 from app.live.hub import Hub
 from app.rules.wallet import Wallet
 from app.store import sqlite as store_sqlite
-from app.store.batch import Change, Outcome
+from app.store.batch import Outcome, WalletChange
 from app.store.db import Database, Script
 
 
@@ -111,7 +111,7 @@ async def test_a_batch_behind_an_unanswered_commit_is_told_after_it(
     hub = Hub(config.limits)
     seen: list[int] = []
 
-    def show(changes: list[Change], generation: int) -> None:
+    def show(changes: list[WalletChange], generation: int) -> None:
         hub.publish(changes, generation)
         if (push := subscription.take()) is not None:
             seen.extend(entry.version for entry in push.message.entries)
@@ -150,7 +150,7 @@ async def test_a_replay_whose_commit_is_answered_late_is_told_then(
 
 
 async def test_a_listener_that_fails_costs_no_caller_its_answer(ledger: Ledger) -> None:
-    def broken(_changes: list[Change], _generation: int) -> None:
+    def broken(_changes: list[WalletChange], _generation: int) -> None:
         raise RuntimeError("a fault of the listener")
 
     ledger.writer._on_commit = broken

@@ -15,7 +15,7 @@ from app.rules.operations import AddGrant, Event
 from app.store import postgres as store_postgres
 from app.store import reads
 from app.store import sqlite as store_sqlite
-from app.store.batch import Change, Outcome
+from app.store.batch import Outcome, WalletChange
 from app.store.catalogue import CatalogueStore
 from app.store.db import Database
 from app.store.ids import new_id
@@ -29,7 +29,7 @@ class Ledger:
 
     def __init__(self, db: Database, writer: Writer, catalogue: CatalogueStore, config: Config) -> None:
         self.db, self.writer, self.catalogue, self.config = db, writer, catalogue, config
-        self.told: list[Change] = []
+        self.told: list[WalletChange] = []
 
     async def give(self, customer_id: str, credits: int) -> Outcome:
         grant_id = new_id("grant", customer_id)
@@ -60,7 +60,7 @@ async def open_ledger(config: Config) -> AsyncIterator[Ledger]:
     await db.open()
     catalogue = CatalogueStore(db, config.limits)
     await catalogue.fresh()
-    told: list[Change] = []
+    told: list[WalletChange] = []
     writer = Writer(db, catalogue, config, lambda changes, _generation: told.extend(changes))
     made = Ledger(db, writer, catalogue, config)
     made.told = told
