@@ -53,7 +53,8 @@ class Access(msgspec.Struct, frozen=True):
         """
         if credential.customer_id is not None:
             if self.token is None or self.token not in credential.token_scopes:
-                raise ForbiddenScope(f"A widget token needs the scope {self.token!r} here." if self.token else None)
+                key = f"A widget token may not do this: it takes a key with the scope {self.key!r}."
+                raise ForbiddenScope(f"A widget token needs the scope {self.token!r} here." if self.token else key)
         elif credential.scope not in ("admin", self.key, self.also):
             raise ForbiddenScope(f"This needs a key with the scope {self.key!r}.")
 
