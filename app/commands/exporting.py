@@ -1,18 +1,18 @@
 """The ledger written out as CSV or as JSON, a line to an entry."""
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import msgspec
 import typer
 
 from app.api.fields import customer, usd
 from app.api.spreadsheet import cell, csv_rows
-from app.errors import NotFound, StartRefused
+from app.commands.new_file import new_file
+from app.errors import NotFound
 from app.rules.times import rfc3339
 from app.store.db import Database, Snapshot
 from app.store.export import EXPORTED, count_entries, ledger_rows
@@ -40,7 +40,7 @@ async def export(db: Database, customer_id: str | None, out: Path | None, *, as_
 
     Raises:
         InvalidRequest, NotFound: there is no such wallet.
-        StartRefused: `out` is there already.
+        StartRefused: `out` is there already, or cannot be made.
         Unwritten: the output cannot be written, or nobody reads it any more.
         Unavailable: the database failed.
 
@@ -95,23 +95,7 @@ def _destination(out: Path | None) -> Iterator[Callable[[bytes], object]]:
             yield sys.stdout.buffer.write
             sys.stdout.buffer.flush()
             return
-        with _whole_file(out) as file:
+        with new_file(out, keep_empty=True) as file:
             yield file.write
     except OSError as error:
         raise Unwritten from error
-
-
-@contextlib.contextmanager
-def _whole_file(out: Path) -> Iterator[BinaryIO]:
-    if out.exists():
-        raise StartRefused(f"{out} is there already, and is not overwritten.")
-    part = out.with_name(out.name + ".part")
-    try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.rename(out)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise

@@ -7,30 +7,31 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 import typer
 from msgspec.structs import replace
 
 from app.api.spreadsheet import cell, csv_rows
-from app.commands.opening import BalancesFile, Line, OpeningBalance, operations_of
+from app.commands.new_file import new_file
+from app.commands.opening import KEY, REFUSED_COLUMNS, BalancesFile, Line, OpeningBalance, operations_of
 from app.config import Config
-from app.errors import ChargeError, IdempotencyConflict, InvalidRequest, StartRefused, Unavailable
+from app.errors import ChargeError, IdempotencyConflict, InvalidRequest, Unavailable
 from app.rules.operations import Operation
+from app.rules.wallet import Entry
 from app.store.catalogue import CatalogueStore
 from app.store.db import Database
+from app.store.keyed_entries import entry_with_key
 from app.store.rehearsal import Rehearsal
 from app.store.writer import Result, Writer
 
 Submit: TypeAlias = Callable[[Sequence[Operation]], Awaitable[Sequence[Result]]]
 """What takes operations, as `Writer.submit_all` does."""
+Recorded: TypeAlias = Callable[[str], Awaitable[Entry | None]]
+"""What finds the entry of a customer's opening balance."""
 Between: TypeAlias = Callable[[float], Awaitable[None]]
 """What is done after a chunk: takes the seconds that it took."""
-
-_REFUSED_COLUMNS: Final = ("line", "field", "reason", "text")
-
-_CONFLICT: Final = "customer_id: this wallet's opening balance is there already, from a line that says otherwise."
 
 
 class Report(msgspec.Struct):
@@ -43,22 +44,39 @@ class Report(msgspec.Struct):
 
 
 class Refusals:
-    """Lines that were refused: the first ones kept to be shown, all of them written where there is a place for it."""
+    """Lines that were refused: the first ones kept to be shown, all of them written where there is a place for it.
 
-    def __init__(self, shown_max: int, write: Callable[[bytes], object] | None) -> None:
+    Args:
+        columns: the file's own, which a written line begins with, so that it may be mended and imported.
+        shown_max: how many are kept.
+        write: takes the lines of CSV, the header first; None where there is no place.
+
+    """
+
+    def __init__(self, columns: Sequence[str], shown_max: int, write: Callable[[bytes], object] | None) -> None:
         self.first: list[str] = []
+        self._columns = columns
         self._shown_max = shown_max
         self._write = write
-        if write is not None:
-            write(csv_rows([_REFUSED_COLUMNS]))
+        self._has_header = False
 
     def add(self, line: Line, refusal: ChargeError) -> None:
         """Keeps one."""
         if len(self.first) < self._shown_max:
             self.first.append(f"line {line.number}: {refusal.message}")
-        if self._write is not None:
-            field = refusal.facts.get("field") or "line"
-            self._write(csv_rows([[line.number, cell(field), cell(refusal.message), cell(line.text)]]))
+        if self._write is None:
+            return
+        header = () if self._has_header else ([*self._columns, *REFUSED_COLUMNS],)
+        self._has_header = True
+        self._write(csv_rows([*header, self._row(line, refusal)]))
+
+    def _row(self, line: Line, refusal: ChargeError) -> list[str | int]:
+        """Its cells as they stand in the file: what is changed for a spreadsheet would be imported so."""
+        why = [line.number, cell(refusal.facts.get("field") or "line"), cell(refusal.message)]
+        if line.cells is None:
+            return [*("" for _ in self._columns), *why, cell(line.text)]
+        cells = [one.encode(errors="surrogateescape").decode(errors="replace") for one in line.cells]
+        return [*cells, *why, ""]
 
 
 class Import:
@@ -66,14 +84,18 @@ class Import:
 
     Args:
         submit: takes the operations.
+        recorded: finds the entry that a customer's opening balance led to.
         refusals: is told of lines that are refused.
         config: its limits say how many lines go together, and how often they are tried.
         between: is awaited after each chunk.
 
     """
 
-    def __init__(self, submit: Submit, refusals: Refusals, config: Config, between: Between) -> None:
+    def __init__(
+        self, submit: Submit, recorded: Recorded, refusals: Refusals, config: Config, between: Between
+    ) -> None:
         self._submit = submit
+        self._recorded = recorded
         self._refusals = refusals
         self._limits = config.limits
         self._between = between
@@ -101,7 +123,7 @@ class Import:
             if isinstance(line.said, InvalidRequest):
                 self._refuse(line, line.said)
             else:
-                self._count(line, line.said, *own[-1])
+                await self._count(line, line.said, *own[-1])
 
     async def _taken(self, operations: Sequence[Operation], lines: Sequence[Line]) -> Sequence[Result]:
         """What became of operations, which are tried again where the database was away: the keys make that safe."""
@@ -117,13 +139,13 @@ class Import:
             f"{self.report.imported} are imported and stay so; run it again to go on."
         ) from failed
 
-    def _count(self, line: Line, balance: OpeningBalance, grant: Operation, result: Result) -> None:
+    async def _count(self, line: Line, balance: OpeningBalance, keyed: Operation, result: Result) -> None:
         if isinstance(result, IdempotencyConflict):
-            self._refuse(line, InvalidRequest(_CONFLICT, field="customer_id"))
+            self._refuse(line, _conflict(await self._recorded(balance.customer_id)))
         elif isinstance(result, ChargeError):
             self._refuse(line, result)
         # What a first try of ours has written, a second one finds under its own id.
-        elif result.replayed and (result.entry is None or result.entry.id != grant.id):
+        elif result.entry is None or (result.replayed and result.entry.id != keyed.id):
             self.report.already_imported += 1
         else:
             self.report.imported += 1
@@ -134,35 +156,69 @@ class Import:
         self._refusals.add(line, refusal)
 
 
+def _conflict(recorded: Entry | None) -> InvalidRequest:
+    """What is said of a line whose wallet has another opening balance."""
+    if recorded is None:  # nothing is written yet in a dry run
+        why = "an earlier line of this file gives this wallet another opening balance; keep one of them"
+    else:
+        grant = (recorded.detail or {}).get("grant")
+        what = f"{grant['credits']} {grant['category']}" if grant else f"{recorded.credits}, {recorded.description!r}"
+        why = (
+            f"this wallet's opening balance is recorded already ({what}), and this line says otherwise; "
+            "correct what is recorded by an adjustment"
+        )
+    return InvalidRequest(f"customer_id: {why}.", field="customer_id")
+
+
+@contextlib.contextmanager
+def opened(file: Path, refused: Path | None, config: Config) -> Iterator[tuple[BalancesFile, Refusals]]:
+    """A file of opening balances, and where its refused lines go.
+
+    Args:
+        file: CSV with a header.
+        refused: a file that is not there yet, made where a line is refused; it has its name when all were read.
+        config: its limits bound a line, and how many refused ones are kept to be shown.
+
+    Raises:
+        StartRefused: the header is wrong, or `refused` is there already or cannot be made.
+
+    """
+    limits = config.limits
+    with contextlib.ExitStack() as stack:
+        balances = BalancesFile(stack.enter_context(file.open("rb")), limits.import_line_bytes_max)
+        write = None if refused is None else stack.enter_context(new_file(refused, keep_empty=False)).write
+        yield balances, Refusals(balances.columns, limits.import_refused_shown_max, write)
+
+
 async def import_balances(
-    db: Database, config: Config, file: Path, *, dry_run: bool, refused: Path | None
-) -> tuple[Report, Sequence[str]]:
-    """Imports a file, and tells what became of it, with the first of the lines that were refused.
+    db: Database, config: Config, balances: BalancesFile, refusals: Refusals, *, size: int, dry_run: bool
+) -> Report:
+    """Imports a file, and tells what became of it.
 
     Customers who come from elsewhere are not new, so a wallet that is made here gets no welcome credits.
 
     Args:
         db: where to.
         config: the settings.
-        file: CSV with a header.
+        balances: what to import.
+        refusals: is told of lines that are refused.
+        size: how many bytes there are to be read.
         dry_run: whether to write nothing, and say what would be.
-        refused: where to write all refused lines to, a file that is not there yet.
 
     Raises:
-        StartRefused: the header is wrong, or a file cannot be opened.
         Unavailable: the database failed; what was imported stays.
 
     """
     submitting = _rehearsal(db) if dry_run else _writing(db, replace(config, welcome_credits=0))
-    limits = config.limits
-    with file.open("rb") as source:
-        balances = BalancesFile(source, limits.import_line_bytes_max)
-        with _refused_lines(refused) as write, _progress(file, balances) as progress:
-            refusals = Refusals(limits.import_refused_shown_max, write)
-            async with submitting as submit:
-                run = Import(submit, refusals, config, _nothing if dry_run else _between(db, config))
-                await run.run(balances, progress)
-    return run.report, refusals.first
+
+    async def recorded(customer_id: str) -> Entry | None:
+        return await entry_with_key(db, customer_id, KEY)
+
+    with _progress(balances, size) as progress:
+        async with submitting as submit:
+            run = Import(submit, recorded, refusals, config, _nothing if dry_run else _between(db, config))
+            await run.run(balances, progress)
+    return run.report
 
 
 def _between(db: Database, config: Config) -> Between:
@@ -196,21 +252,7 @@ async def _rehearsal(db: Database) -> AsyncIterator[Submit]:
 
 
 @contextlib.contextmanager
-def _refused_lines(path: Path | None) -> Iterator[Callable[[bytes], object] | None]:
-    if path is None:
-        yield None
-        return
-    try:
-        file = path.open("xb")
-    except OSError as error:
-        raise StartRefused(f"{path} cannot be made: {error.strerror}.") from error
-    with file:
-        yield file.write
-
-
-@contextlib.contextmanager
-def _progress(file: Path, balances: BalancesFile) -> Iterator[Callable[[], None]]:
+def _progress(balances: BalancesFile, size: int) -> Iterator[Callable[[], None]]:
     """A bar on a terminal, by the bytes that have been read."""
-    size = file.stat().st_size
     with typer.progressbar(length=size, label="Importing", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
         yield lambda: bar.update(balances.bytes_read - bar.pos)

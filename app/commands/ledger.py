@@ -1,14 +1,19 @@
 """`chargly export` and `chargly import`: the ledger out, opening balances in."""
 
+import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import typer
+from msgspec.structs import replace
 
-from app.commands.console import AsJSON, show, with_database
-from app.config import load
+from app.commands.console import AsJSON, counted, note, show, with_database, with_open
+from app.config import Config, load
 from app.errors import StartRefused
+from app.store.db import Database
+from app.store.migrate import NoLedger, ledger_name, migrate
 
 if TYPE_CHECKING:
     from app.commands.importing import Report
@@ -33,7 +38,8 @@ def export_command(
         if isinstance(cause, BrokenPipeError):  # the reader has what it wanted, and typer ends quietly
             raise cause from None
         reason = cause.strerror if isinstance(cause, OSError) else cause
-        raise StartRefused(f"The ledger could not be written out: {reason}.") from error
+        to = "" if out is None else f" to {out}"
+        raise StartRefused(f"The ledger could not be written out{to}: {reason}.") from error
 
 
 def import_command(
@@ -49,26 +55,49 @@ def import_command(
 
     A wallet has one opening balance, so the same file may be imported again. Exits with 1 where a line was refused.
     """
-    from app.commands.importing import import_balances
+    from app.commands.importing import import_balances, opened
 
     config = load()
     try:
-        report, first = with_database(
-            lambda db: import_balances(db, config, file, dry_run=dry_run, refused=refused), only_existing=False
-        )
+        with opened(file, refused, config) as (balances, refusals):
+            size = file.stat().st_size
+            report, into = _imported(
+                config,
+                lambda db: import_balances(db, config, balances, refusals, size=size, dry_run=dry_run),
+                dry_run=dry_run,
+            )
     except OSError as error:
         raise StartRefused(f"The import stopped: {error.strerror or error}. What was imported stays.") from error
-    for line in first:
-        typer.echo(line, err=True)
-    if report.refused > len(first):
-        typer.echo(f"… and {report.refused - len(first)} more; --refused FILE writes all of them.", err=True)
-    show({**msgspec.structs.asdict(report), "dry_run": dry_run}, _sentence(report, dry_run=dry_run), as_json=as_json)
+    for line in refusals.first:
+        note(line)
+    if report.refused > len(refusals.first):
+        note(f"… and {report.refused - len(refusals.first):,} more; --refused FILE writes all of them.")
+    fields = {**msgspec.structs.asdict(report), "dry_run": dry_run, "ledger": ledger_name(config)}
+    show(fields, _sentence(report, into, dry_run=dry_run), as_json=as_json)
     raise typer.Exit(1 if report.refused else 0)
 
 
-def _sentence(report: "Report", *, dry_run: bool) -> str:
+def _imported(config: Config, act: Callable[[Database], Awaitable["Report"]], *, dry_run: bool) -> tuple["Report", str]:
+    """Runs an import on the ledger, which is made where there is none; a dry run then takes an empty one elsewhere."""
+    name = ledger_name(config)
+    try:
+        migrate(config, only_existing=True)
+        return with_open(config, act), name
+    except NoLedger:
+        new = f"the new ledger {name}"
+    if not dry_run:
+        migrate(config)
+        return with_open(config, act), new
+    with tempfile.TemporaryDirectory() as folder:
+        empty = replace(config, database_url=f"sqlite:///{folder}/empty.db")
+        migrate(empty)
+        return with_open(empty, act), new
+
+
+def _sentence(report: "Report", into: str, *, dry_run: bool) -> str:
     imported = "Would import" if dry_run else "Imported"
+    balances, credits = counted(report.imported, "opening balance"), counted(report.credits, "credit")
     return (
-        f"{imported} {report.imported} opening balances, {report.credits} credits. "
-        f"Already there: {report.already_imported}. Refused: {report.refused}."
+        f"{imported} {balances}, {credits}, into {into}. "
+        f"Already there: {report.already_imported:,}. Refused: {report.refused:,}."
     )

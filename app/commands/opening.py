@@ -10,8 +10,10 @@ from msgspec.structs import replace
 
 from app.api import fields
 from app.api.bodies import convert
-from app.api.fields import Credits, Name, Priority, Reason, Strict
+from app.api.fields import Name, Priority, Reason, Strict, UnitCredits
 from app.api.http import request_hash
+from app.commands.console import counted
+from app.config import CREDITS_MAX
 from app.errors import InvalidRequest, StartRefused
 from app.rules.operations import AddGrant, OpenWallet, Operation
 from app.rules.times import rfc3339
@@ -24,16 +26,18 @@ ACTOR: Final = "chargly import"
 """Who the ledger says gave it."""
 REQUIRED: Final = ("customer_id", "credits")
 
-_WHOLE: Final = re.compile(r"-?\d{1,30}\Z", re.ASCII)
-_WHOLE_COLUMNS: Final = ("credits", "priority")
+_WHOLE: Final = re.compile(r"(-?)0*(\d+)\Z", re.ASCII)
+_DIGITS_MAX: Final = 30
+_SHOWN_MAX: Final = 40
+_SEPARATORS: Final = {";": "';'", "\t": "a tab", "|": "'|'"}
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
 class OpeningBalance(Strict, frozen=True, kw_only=True):
-    """What a line says: credits that a customer brings along. The fields are its columns."""
+    """What a line says: credits that a customer brings along, or none. The fields are its columns."""
 
     customer_id: str
-    credits: Credits
+    credits: UnitCredits
     category: Category = "paid"
     name: Name | None = None
     priority: Priority = PRIORITY_DEFAULT
@@ -42,38 +46,45 @@ class OpeningBalance(Strict, frozen=True, kw_only=True):
 
 
 COLUMNS: Final = OpeningBalance.__struct_fields__
+REFUSED_COLUMNS: Final = ("refused_line", "refused_field", "refused_reason", "refused_text")
+"""What a file of refused lines has behind its own columns; once it is mended it is read without them."""
 
 
 class Line(msgspec.Struct, frozen=True):
-    """A line with its number, from 1, and its text; `said` is its opening balance, or why it is none."""
+    """A line with its number, from 1, and its text; `said` is its opening balance, or why it is none.
+
+    `cells` stand under the file's own columns; None where they do not fit them.
+    """
 
     number: int
     text: str
+    cells: Sequence[str] | None
     said: OpeningBalance | InvalidRequest
 
 
 def operations_of(balance: OpeningBalance) -> list[Operation]:
-    """What an opening balance asks of the ledger; the last operation is the grant.
+    """What an opening balance asks of the ledger; the last operation has its key.
 
-    A name is given to a wallet that is made here; one that is there keeps its own.
+    A name is given to a wallet that is made here; one that is there keeps its own. No credits make the wallet alone.
     """
     customer_id = balance.customer_id
-    named: list[Operation] = []
-    if balance.name is not None:
-        named.append(OpenWallet(customer_id=customer_id, id=new_id("set", customer_id), actor=ACTOR, name=balance.name))
+    hashed = request_hash(KEY, customer_id, balance)
+    opening = OpenWallet(customer_id=customer_id, id=new_id("set", customer_id), actor=ACTOR, name=balance.name)
+    if not balance.credits:
+        return [replace(opening, key=KEY, request_hash=hashed)]
     grant = AddGrant(
         customer_id=customer_id,
         id=new_id("grant", customer_id),
         actor=ACTOR,
         key=KEY,
-        request_hash=request_hash(KEY, customer_id, balance),
+        request_hash=hashed,
         credits=balance.credits,
         category=balance.category,
         priority=balance.priority,
         reason=balance.reason,
         expires_at=fields.time_of(balance.expires_at, "expires_at"),
     )
-    return [*named, grant]
+    return [grant] if balance.name is None else [opening, grant]
 
 
 class BalancesFile:
@@ -91,7 +102,10 @@ class BalancesFile:
     def __init__(self, file: BinaryIO, line_bytes_max: int) -> None:
         self._source = _Source(file, line_bytes_max)
         self._rows = csv.reader(self._source, strict=True)
-        self._columns = self._header()
+        self._header = self._read_header()
+        self._own = [place for place, name in enumerate(self._header) if name not in REFUSED_COLUMNS]
+        self.columns = self._of_own(self._header)
+        """Its own columns, in their order."""
 
     @property
     def bytes_read(self) -> int:
@@ -102,17 +116,27 @@ class BalancesFile:
         while (line := self._next()) is not None:
             number, text, row = line
             if row:
-                yield Line(number, text, self._said(row))
+                yield Line(number, text, self._cells(row), self._said(row))
 
-    def _header(self) -> Sequence[str]:
+    def _cells(self, row: list[str] | InvalidRequest) -> list[str] | None:
+        if isinstance(row, InvalidRequest) or len(row) != len(self._header):
+            return None
+        return self._of_own(row)
+
+    def _of_own(self, cells: Sequence[str]) -> list[str]:
+        return [cells[place] for place in self._own]
+
+    def _read_header(self) -> Sequence[str]:
         first = self._next()
         if first is None:
             raise StartRefused(f"The file is empty; its first line names its columns: {', '.join(COLUMNS)}.")
-        row = first[2]
+        _, text, row = first
+        _check_first_line(text)
         if isinstance(row, InvalidRequest):
             raise StartRefused(f"The first line names the columns, and it cannot be read ({row.message})")
-        _check_columns(row)
-        return row
+        names = [name.strip() for name in row]
+        _check_columns(names)
+        return names
 
     def _next(self) -> tuple[int, str, list[str] | InvalidRequest] | None:
         """The next line's number, text and cells; why it has none; None at the end."""
@@ -133,26 +157,45 @@ class BalancesFile:
         if isinstance(row, InvalidRequest):
             return row
         try:
-            return _balance(self._columns, row)
+            if len(row) != len(self._header):
+                raise _misfit(len(row), len(self._header))
+            return _balance(self.columns, self._of_own(row))
         except InvalidRequest as refusal:
             return refusal
 
 
-def _check_columns(row: Sequence[str]) -> None:
-    for place, name in enumerate(row):
-        if name not in COLUMNS:
+def _check_first_line(text: str) -> None:
+    """Refuses files that are not of commas or not of text, as some programs write them."""
+    if "\0" in text or "\N{REPLACEMENT CHARACTER}" in text:
+        raise StartRefused("The file is not UTF-8: save it as CSV in UTF-8.")
+    for separator, name in _SEPARATORS.items():
+        names = {cell.strip(' "') for cell in text.split(separator)}
+        if len(names) > 1 and not names.isdisjoint(COLUMNS):
+            raise StartRefused(f"The first line separates the columns by {name}; separate the columns by commas.")
+
+
+def _check_columns(names: Sequence[str]) -> None:
+    if set(names).isdisjoint(COLUMNS):
+        shown = ",".join(names)[:60]
+        raise StartRefused(f"The first line must name the columns, such as customer_id,credits; it is {shown!r}.")
+    for place, name in enumerate(names):
+        if name not in COLUMNS and name not in REFUSED_COLUMNS:
             raise StartRefused(f"The column {name[:60]!r} is unknown: there are {', '.join(COLUMNS)}.")
-        if name in row[:place]:
+        if name in names[:place]:
             raise StartRefused(f"The column {name!r} is there twice.")
     for name in REQUIRED:
-        if name not in row:
+        if name not in names:
             raise StartRefused(f"The column {name!r} is missing: a line says at least whose, and how many credits.")
 
 
+def _misfit(cells: int, columns: int) -> InvalidRequest:
+    quoted = "; one that has a comma in it stands in double quotes" if cells > columns else ""
+    return _refused("line", f"it has {counted(cells, 'field')}, and the header names {columns}{quoted}")
+
+
 def _balance(columns: Sequence[str], row: Sequence[str]) -> OpeningBalance:
-    if len(row) != len(columns):
-        raise _refused("line", f"it has {len(row)} fields, and the header names {len(columns)}")
-    cells = {name: cell for name, cell in zip(columns, row, strict=True) if cell}
+    stripped = zip(columns, (cell.strip() for cell in row), strict=True)
+    cells = {name: cell for name, cell in stripped if cell}
     for name, cell in cells.items():
         if not cell.isascii() and not _is_text(cell):
             raise _refused(name, "it is not UTF-8")
@@ -164,9 +207,33 @@ def _balance(columns: Sequence[str], row: Sequence[str]) -> OpeningBalance:
 
 
 def _typed(cells: Mapping[str, str]) -> dict[str, Any]:
-    """Cells as JSON would have them: what is no whole number stays text, and is refused where a number is asked."""
-    whole = {name: int(cells[name]) for name in _WHOLE_COLUMNS if name in cells and _WHOLE.match(cells[name])}
-    return {**cells, **whole}
+    """Cells as JSON would have them."""
+    if "customer_id" not in cells:
+        raise _refused("customer_id", "it is empty, and a line says whose its credits are")
+    typed: dict[str, Any] = {**cells, "credits": _credits(cells.get("credits", ""))}
+    if "priority" in cells:
+        typed["priority"] = _whole(cells["priority"], "priority", "a whole number from 0 to 255")
+    return typed
+
+
+def _credits(cell: str) -> int:
+    credits = _whole(cell, "credits", "a whole number such as 1160")
+    if abs(credits) > CREDITS_MAX:
+        raise _refused("credits", f"{CREDITS_MAX:,} at most, and it is {cell[:_SHOWN_MAX]!r}")
+    if credits < 0:
+        raise _refused(
+            "credits",
+            f"{credits} is a debt, and an opening balance is none: say 0, which makes the wallet, "
+            f"then give it an overdraft_limit of {-credits} and an adjustment of {credits}",
+        )
+    return credits
+
+
+def _whole(cell: str, field: str, wanted: str) -> int:
+    whole = _WHOLE.match(cell)
+    if whole is None:
+        raise _refused(field, f"{wanted}, and it is {cell[:_SHOWN_MAX]!r}" if cell else f"{wanted}, and it is empty")
+    return int(whole[1] + whole[2][:_DIGITS_MAX])  # of more digits it is out of every range, and so are its first ones
 
 
 def _moment(text: str) -> str:

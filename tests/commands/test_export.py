@@ -120,10 +120,11 @@ def test_a_file_appears_when_it_is_whole_and_is_never_overwritten(ledger: Server
     assert out.read_text() == ledger.run("export", "--all").stdout
     assert sorted(ledger.folder.glob("ledger.csv*")) == [out]
     done = ledger.run("export", "--all", "--out", str(out))
-    assert (done.returncode, done.stderr) == (1, f"chargly: {out} is there already, and is not overwritten.\n")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"chargly: {out} is there already, and is not overwritten: ")
     done = ledger.run("export", "--all", "--out", "no/such/folder.csv")
     assert done.returncode == 1
-    assert done.stderr == "chargly: The ledger could not be written out: No such file or directory.\n"
+    assert done.stderr == "chargly: no/such/folder.csv cannot be made: its folder does not exist.\n"
 
 
 def test_a_reader_that_has_enough_ends_it_quietly(command: ServerProcess) -> None:
@@ -175,6 +176,8 @@ def test_a_terminal_sees_how_far_it_is_unless_it_is_shown_the_ledger(command: Se
         ours, terminal = pty.openpty()
         with open(terminal, "wb") as screen:
             words = [chargly(), "export", "--all", *options]
-            subprocess.run(words, env=command.env, cwd=command.folder, stdout=screen, stderr=screen, check=True)
+            subprocess.run(
+                words, env=command.env, cwd=command.folder, stdout=screen, stderr=screen, check=True, timeout=60
+            )
         with open(ours, "rb", buffering=0) as shown:
             assert (b"Exporting" in shown.read(100_000)) is bar

@@ -48,7 +48,11 @@ def refused(command: ServerProcess, content: str | bytes) -> list[tuple[int, str
     out = command.folder / "refused.csv"
     command.run("import", file, "--refused", str(out))
     with out.open(newline="") as text:
-        return [(int(row["line"]), row["field"], row["reason"]) for row in csv.DictReader(text)]
+        found = [
+            (int(row["refused_line"]), row["refused_field"], row["refused_reason"]) for row in csv.DictReader(text)
+        ]
+    out.unlink()
+    return found
 
 
 def many(count: int) -> str:
@@ -63,13 +67,8 @@ def test_every_column_reaches_the_wallet(new_server: StartServer) -> None:
         '2031-01-01T00:00:00Z,ann,500,promotional,"Ann, of ""A""",3,moved\n'
         ",bob,7,,,,\n",
     )
-    assert imported(server, file) == {
-        "imported": 2,
-        "already_imported": 0,
-        "refused": 0,
-        "credits": 507,
-        "dry_run": False,
-    }
+    report = imported(server, file)
+    assert (counts(report), report["credits"], report["dry_run"]) == ((2, 0, 0), 507, False)
     with server.client() as api:
         ann, bob = (api.get(f"/v1/wallets/{id}").json() for id in ("ann", "bob"))
         entry = api.get("/v1/wallets/ann/entries").json()["entries"][0]
@@ -110,43 +109,71 @@ def test_a_customer_twice_is_imported_once(command: ServerProcess) -> None:
     assert [entry["credits"] for entry in ledger(command) if entry["customer_id"] == "ann"] == [5]
     found = refused(command, content)
     assert [(line, field) for line, field, _ in found] == [(4, "customer_id"), (606, "customer_id")]
-    assert "opening balance" in found[0][2]
+    recorded = "this wallet's opening balance is recorded already (5 paid), and this line says otherwise"
+    sentence = f"customer_id: {recorded}; correct what is recorded by an adjustment."
+    assert [reason for _, _, reason in found] == [sentence] * 2
 
 
 @pytest.mark.sqlite
 def test_each_bad_line_is_refused_by_itself_and_good_ones_go_on(command: ServerProcess) -> None:
     lines: Sequence[tuple[bytes, str | None]] = [
         (b"good1,1,,,,,", None),
-        (b"a/b,1,,,,,", "customer_id"),
-        (b",1,,,,,", "customer_id"),
-        (b"c,,,,,,", "credits"),
-        (b"c,0,,,,,", "credits"),
-        (b"c,-5,,,,,", "credits"),
-        (b"c,5.0,,,,,", "credits"),
-        (b"c,1e3,,,,,", "credits"),
-        (b"c,1000000000001,,,,,", "credits"),
-        (b"c," + b"9" * 400 + b",,,,,", "credits"),
-        (b"c,1,gift,,,,", "category"),
-        (b"c,1,,a\x07b,,,", "name"),
-        (b"c,1,,,256,,", "priority"),
-        (b"c,1,,,,2001-01-01T00:00:00Z,", "expires_at"),
-        (b"c,1,,,,tomorrow,", "expires_at"),
-        (b"c,1,,,,9999-12-31T23:59:59-14:00,", "expires_at"),
-        (b"c,1,,,,," + b"r" * 501, "reason"),
-        (b"c,1", "line"),
-        (b"c,1,,,,,,", "line"),
-        (b"c,1,," + b"n" * 20_000 + b",,,", "line"),
-        (b"c\xff,1,,,,,", "customer_id"),
-        (b'c,1,,"a"b,,,', "line"),
-        (b"good2,2,,,,,", None),
+        (b" good2 , 2 , paid , , 3 , , ", None),
+        (b"good3," + b"0" * 60 + b"3,,,,,", None),
+        (b"a/b,1,,,,,", "customer_id: 1 to 255 printable characters"),
+        (b" ,1,,,,,", "customer_id: it is empty, and a line says whose its credits are."),
+        (b"c,,,,,,", "credits: a whole number such as 1160, and it is empty."),
+        (b"c,5.0,,,,,", "credits: a whole number such as 1160, and it is '5.0'."),
+        (b"c,1e3,,,,,", "credits: a whole number such as 1160, and it is '1e3'."),
+        (b'c,"1,000",,,,,', "credits: a whole number such as 1160, and it is '1,000'."),
+        (b"c,1,000,,,,,", "line: it has 8 fields, and the header names 7; one that has a comma in it stands in"),
+        (
+            b"c,-5,,,,,",
+            "credits: -5 is a debt, and an opening balance is none: say 0, which makes the wallet, then give it an ",
+        ),
+        (b"c,1000000000001,,,,,", "credits: 1,000,000,000,000 at most, and it is '1000000000001'."),
+        (b"c," + b"9" * 400 + b",,,,,", "credits: 1,000,000,000,000 at most"),
+        (b"c,1,gift,,,,", "category: it must be one of paid, promotional."),
+        (b"c,1,,a\x07b,,,", "name: "),
+        (b"c,1,,,256,,", "priority: "),
+        (b"c,1,,,first,,", "priority: a whole number from 0 to 255, and it is 'first'."),
+        (b"c,1,,,,2001-01-01T00:00:00Z,", "expires_at: "),
+        (b"c,1,,,,tomorrow,", "expires_at: a time such as 2026-01-31T12:00:00Z."),
+        (b"c,1,,,,9999-12-31T23:59:59-14:00,", "expires_at: "),
+        (b"c,1,,,,," + b"r" * 501, "reason: "),
+        (b"c", "line: it has 1 field, and the header names 7."),
+        (b"c,1,," + b"n" * 20_000 + b",,,", "line: it is longer than 16384 bytes."),
+        (b"c\xff,1,,,,,", "customer_id: it is not UTF-8."),
+        (b'c,1,,"a"b,,,', "line: it is not CSV: "),
+        (b"good4,4,,,,,", None),
     ]
     header = b"customer_id,credits,category,name,priority,expires_at,reason\n"
     found = refused(command, header + b"\n".join(line for line, _ in lines) + b"\n")
-    assert [(line, field) for line, field, _ in found] == [
-        (number, field) for number, (_, field) in enumerate(lines, 2) if field is not None
-    ]
-    assert all(len(reason) > 8 for _, _, reason in found)
-    assert {entry["customer_id"]: entry["balance"] for entry in ledger(command)} == {"good1": 1, "good2": 2}
+    expected = [(number, sentence) for number, (_, sentence) in enumerate(lines, 2) if sentence is not None]
+    assert [(line, field) for line, field, _ in found] == [(line, text.partition(":")[0]) for line, text in expected]
+    for (_, _, reason), (_, sentence) in zip(found, expected, strict=True):
+        assert reason.startswith(sentence)
+    balances = {"good1": 1, "good2": 2, "good3": 3, "good4": 4}
+    assert {entry["customer_id"]: entry["balance"] for entry in ledger(command)} == balances
+
+
+def test_no_credits_make_the_wallet_alone_and_a_debt_is_an_adjustment(new_server: StartServer) -> None:
+    server = new_server()
+    content = "customer_id,credits,name\nnew,0,New\nold,0,Other\n"
+    with server.client() as api:
+        assert api.post("/v1/wallets", json={"customer_id": "old"}).status_code == 201
+        reports = [imported(server, write(server, content), *options) for options in (("--dry-run",), (), ())]
+        assert [(counts(report), report["credits"]) for report in reports] == [
+            *[((1, 1, 0), 0)] * 2,
+            ((0, 2, 0), 0),
+        ]
+        wallet = api.get("/v1/wallets/new").json()
+        assert (wallet["name"], wallet["balance"], wallet["version"], wallet["grants"]) == ("New", 0, 1, [])
+        [(_, _, reason)] = refused(server, "customer_id,credits\nnew,5\n")
+        assert "is recorded already (0, 'Wallet opened')" in reason
+        assert api.patch("/v1/wallets/new", json={"overdraft_limit": 5}).status_code == 200
+        debt = api.post("/v1/wallets/new/adjustments", json={"credits": -5, "reason": "owed"})
+        assert (debt.status_code, balance(api, "new")) == (201, -5)
 
 
 @pytest.mark.sqlite
@@ -162,21 +189,41 @@ def test_a_line_inside_of_a_quoted_field_is_no_line(command: ServerProcess, fill
 
 @pytest.mark.sqlite
 def test_the_first_refused_lines_are_shown_and_all_are_written(command: ServerProcess) -> None:
-    file = write(command, "customer_id,credits\n" + "=cmd,0\n" * 30)
+    command.env["DATABASE_URL"] = "sqlite:///new.db"
+    file = write(command, "customer_id,credits\n" + "=cmd,x\n" * 30)
     out = command.folder / "refused.csv"
     done = command.run("import", file, "--refused", str(out))
     assert done.returncode == 1
-    assert done.stdout == "Imported 0 opening balances, 0 credits. Already there: 0. Refused: 30.\n"
+    into = f"into the new ledger {command.folder}/new.db"
+    assert done.stdout == f"Imported 0 opening balances, 0 credits, {into}. Already there: 0. Refused: 30.\n"
     shown = done.stderr.splitlines()
     assert shown[0].startswith("line 2: credits: ")
     assert (len(shown), shown[-1]) == (21, "… and 10 more; --refused FILE writes all of them.")
     with out.open(newline="") as text:
         written = list(csv.reader(text))
-    assert written[0] == ["line", "field", "reason", "text"]
-    assert [row[0] for row in written[1:]] == [str(number) for number in range(2, 32)]
-    assert written[1][3] == "'=cmd,0"
+    columns = ["customer_id", "credits", "refused_line", "refused_field", "refused_reason", "refused_text"]
+    assert written[0] == columns
+    reason = "credits: a whole number such as 1160, and it is 'x'."
+    assert written[1:] == [["=cmd", "x", str(number), "credits", reason, ""] for number in range(2, 32)]
+
+
+@pytest.mark.sqlite
+def test_refused_lines_are_imported_once_they_are_mended(command: ServerProcess) -> None:
+    file = write(command, 'reason,credits,customer_id\n"so, =so",x,=ann\n,1,bob\n=,2\n')
+    out = command.folder / "refused.csv"
+    (command.folder / "refused.csv.part").write_text("what a killed import left behind")
+    assert counts(imported(command, file, "--refused", str(out))) == (1, 0, 2)
+    assert sorted(command.folder.glob("refused*")) == [out]
+    before = out.read_text()
+    assert before.splitlines()[2] == ',,,4,line,"line: it has 2 fields, and the header names 3.","\'=,2"'
     again = command.run("import", file, "--refused", str(out))
-    assert (again.returncode, again.stderr) == (1, f"chargly: {out} cannot be made: File exists.\n")
+    sentence = f"chargly: {out} is there already, and is not overwritten: move it away, or name another file.\n"
+    assert (again.returncode, again.stderr, out.read_text()) == (1, sentence, before)
+    mended = write(command, before.replace(",x,", ",3,").replace(",,,4", ",2,cy,4"), "mended.csv")
+    assert counts(imported(command, mended, "--refused", "none.csv")) == (2, 0, 0)
+    assert sorted(path.name for path in command.folder.glob("*.csv*")) == ["balances.csv", "mended.csv", "refused.csv"]
+    found = {one["customer_id"]: (one["credits"], one["reason"]) for one in ledger(command)}
+    assert found == {"bob": (1, None), "=ann": (3, "so, =so"), "cy": (2, None)}
 
 
 @pytest.mark.parametrize(
@@ -184,32 +231,46 @@ def test_the_first_refused_lines_are_shown_and_all_are_written(command: ServerPr
     [
         ("", "The file is empty"),
         ("customer_id,balance\nann,1\n", "The column 'balance' is unknown"),
-        ("customer_id;credits\nann;1\n", "The column 'customer_id;credits' is unknown"),
+        ('"customer_id";"credits"\nann;1\n', "The first line separates the columns by ';'; separate the columns by"),
+        ("customer_id\tcredits\nann\t1\n", "The first line separates the columns by a tab"),
+        ("ann,1\nbob,2\n", "The first line must name the columns, such as customer_id,credits; it is 'ann,1'."),
         ("customer_id\nann\n", "The column 'credits' is missing"),
         ("customer_id,credits,credits\nann,1,1\n", "The column 'credits' is there twice"),
-        ("customer_id,credits\n".encode("utf-16"), "The column "),
+        ("customer_id,credits\n".encode("utf-16"), "The file is not UTF-8: save it as CSV in UTF-8."),
         ("x" * 20_000, "The first line names the columns"),
     ],
 )
 @pytest.mark.sqlite
 def test_a_wrong_header_refuses_the_file(command: ServerProcess, content: str | bytes, sentence: str) -> None:
+    command.env["DATABASE_URL"] = "sqlite:///new.db"
     done = command.run("import", write(command, content), "--refused", "refused.csv")
     assert done.returncode == 1
     assert done.stderr.startswith(f"chargly: {sentence}")
-    assert not (command.folder / "refused.csv").exists()
     assert len(done.stderr.splitlines()) == 1
-    assert ledger(command) == []
+    assert list(command.folder.glob("new.db*")) == []
 
 
 def test_a_dry_run_writes_nothing_and_says_what_would_be(command: ServerProcess) -> None:
     write(command, "customer_id,credits\nann,5\n", "first.csv")
     imported(command, "first.csv")
     before = ledger(command)
-    content = "customer_id,credits,expires_at\nann,5,\nann,6,\nbob,1,\nbob,1,\ncy,1,2001-01-01T00:00:00Z\ncy,0,\n"
+    content = "customer_id,credits,expires_at\nann,5,\nann,6,\nbob,1,\nbob,1,\ncy,1,2001-01-01T00:00:00Z\ncy,x,\n"
     would_be = imported(command, write(command, content), "--dry-run")
     assert (counts(would_be), would_be["credits"], would_be["dry_run"]) == ((1, 2, 3), 1, True)
     assert ledger(command) == before
     assert imported(command, write(command, content)) == would_be | {"dry_run": False}
+
+
+@pytest.mark.sqlite
+def test_a_dry_run_makes_no_ledger(command: ServerProcess) -> None:
+    command.env["DATABASE_URL"] = "sqlite:///new.db"
+    file = write(command, "customer_id, credits\nann,1\nann,2\n")
+    done = command.run("import", file, "--dry-run")
+    into = f"into the new ledger {command.folder}/new.db"
+    assert done.stdout == f"Would import 1 opening balance, 1 credit, {into}. Already there: 0. Refused: 1.\n"
+    earlier = "an earlier line of this file gives this wallet another opening balance"
+    assert done.stderr == f"line 3: customer_id: {earlier}; keep one of them.\n"
+    assert list(command.folder.glob("new.db*")) == []
 
 
 def test_customers_who_come_from_elsewhere_get_no_welcome_and_a_wallet_keeps_its_name(new_server: StartServer) -> None:
@@ -240,7 +301,7 @@ def test_a_server_goes_on_beside_an_import(new_server: StartServer) -> None:
         statuses = []
         while running.poll() is None:
             statuses.append(charge(api, "busy", credits=1).status_code)
-        assert running.communicate()[0].startswith(b"Imported 3000 ")
+        assert running.communicate()[0].startswith(b"Imported 3,000 ")
         assert set(statuses) == {201}
         assert balance(api, "busy") == 10**6 - len(statuses)
         assert balance(api, "user_0002999") == 1000
@@ -293,9 +354,10 @@ def test_a_terminal_sees_how_far_it_is(command: ServerProcess) -> None:
     ours, terminal = pty.openpty()
     with open(terminal, "wb") as stderr:
         words = [chargly(), "import", file]
-        subprocess.run(words, env=command.env, cwd=command.folder, stdout=stderr, stderr=stderr, check=True)
+        subprocess.run(words, env=command.env, cwd=command.folder, stdout=stderr, stderr=stderr, check=True, timeout=60)
     with open(ours, "rb", buffering=0) as screen, contextlib.suppress(OSError):
         shown = screen.read(100_000)
     assert b"Importing" in shown
     assert b"100%" in shown
-    assert shown.endswith(b"Imported 600 opening balances, 180300 credits. Already there: 0. Refused: 0.\r\n")
+    summary = b"Imported 600 opening balances, 180,300 credits, into "
+    assert shown.splitlines()[-1].startswith(summary)

@@ -22,15 +22,13 @@ def test_the_verdict_names_the_ledger_that_was_read(command: ServerProcess) -> N
 
 @pytest.mark.sqlite
 def test_what_only_reads_makes_no_ledger(command: ServerProcess) -> None:
-    command.env["DATABASE_URL"] = "sqlite:///ledger.db"
-    sentence = (
-        f"chargly: There is no ledger at {command.folder}/ledger.db;"
-        " set DATABASE_URL (a demo's is sqlite:///chargly-demo.db).\n"
-    )
+    command.env["DATABASE_URL"] = "sqlite:///new.db"
+    path = command.folder / "new.db"
+    sentence = f"chargly: There is no ledger at {path}; set DATABASE_URL (a demo's is sqlite:///chargly-demo.db).\n"
     for words in (["verify"], ["export", "--all"], ["keys", "list"], ["keys", "revoke", "backend"]):
         done = command.run(*words)
         assert (done.returncode, done.stdout, done.stderr) == (1, "", sentence)
-    assert list(command.folder.iterdir()) == []
-    (command.folder / "ledger.db").touch()
+    assert list(command.folder.glob("new.db*")) == []
+    path.touch()
     assert command.run("verify").stderr == sentence
-    assert [(one.name, one.stat().st_size) for one in command.folder.iterdir()] == [("ledger.db", 0)]
+    assert [(one.name, one.stat().st_size) for one in command.folder.glob("new.db*")] == [("new.db", 0)]
