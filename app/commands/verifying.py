@@ -61,7 +61,7 @@ def _conclude(audit: Audit, broken: int, ledger: str, seconds: float, *, as_json
         totals = {"wallets": progress.wallets, "entries": progress.entries, "mismatches": broken, "ledger": ledger}
         say(msgspec.json.encode(totals).decode())
         return
-    verdict = f"broken promises in {broken:,}" if broken else "every promise holds"
+    verdict = f"broken promises in {counted(broken, 'wallet')}" if broken else "every promise holds"
     say(f"{_audited(audit)} in {ledger}, read in {seconds:.1f} s: {verdict}.")
 
 

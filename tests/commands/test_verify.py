@@ -1,6 +1,8 @@
 """`chargly verify`, and what every command that reads says where there is no ledger."""
 
+import contextlib
 import json
+import sqlite3
 
 import pytest
 from serving import ServerProcess
@@ -16,8 +18,14 @@ def test_the_verdict_names_the_ledger_that_was_read(command: ServerProcess) -> N
     (command.folder / "balances.csv").write_text("customer_id,credits\nann,1\n")
     assert command.run("import", "balances.csv").returncode == 0
     assert command.run("verify").stdout.startswith(f"1 wallet and 1 entry in {path}, ")
-    totals = {"wallets": 1, "entries": 1, "mismatches": 0, "ledger": str(path)}
-    assert json.loads(command.run("verify", "--json").stdout) == totals
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE wallets SET balance = 2")
+        database.commit()
+    broken = command.run("verify")
+    assert (broken.returncode, len(broken.stdout.splitlines())) == (1, 2)
+    assert broken.stdout.endswith(" s: broken promises in 1 wallet.\n")
+    totals = {"wallets": 1, "entries": 1, "mismatches": 1, "ledger": str(path)}
+    assert json.loads(command.run("verify", "--json").stdout.splitlines()[-1]) == totals
 
 
 @pytest.mark.sqlite
