@@ -20,7 +20,7 @@ from app.payments.gateway import Gateway
 from app.store.catalogue import CatalogueStore
 from app.store.db import Database
 from app.store.instance import read_instance
-from app.store.migrate import head
+from app.store.schema import REVISION
 from app.store.writer import Writer
 
 MoreRoutes = Callable[[Services], Sequence[BaseRoute]]
@@ -94,7 +94,7 @@ async def _services(config: Config) -> AsyncIterator[Services]:
                 gateway=gateway,
                 checkouts=Checkouts(db, writer, catalogue, gateway, config),
                 auth=Authenticator(db, config, config.token_secret or instance.token_secret),
-                schema_revision=head(),
+                schema_revision=REVISION,
             )
         finally:
             await writer.close()

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ import postgres as postgres_server
 import pytest
 from postgres import PostgresServer
 from serving import ServerProcess, StartServer, grant
+
+from app.config import Config
+from app.store.migrate import migrate
 
 ENGINES = ("sqlite", "postgresql")
 WORKERS_MIN = 4
@@ -39,14 +43,27 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with a ledger's tables, to copy: a migration for each test would take longer than most tests."""
+    file = tmp_path_factory.mktemp("migrated") / "ledger.db"
+    migrate(Config(database_url=f"sqlite:///{file}"))
+    return file
+
+
+@pytest.fixture(scope="session")
 def new_database(engine: str, request: pytest.FixtureRequest) -> Callable[[Path], str]:
-    """Makes the address of a database of one's own: a file in the given folder, or one of PostgreSQL's.
+    """Makes the address of a migrated database of one's own: a file in the given folder, or one of PostgreSQL's.
 
-    PostgreSQL's is migrated already, and goes with the test process.
+    PostgreSQL's goes with the test process.
     """
-
     if engine == "sqlite":
-        return lambda folder: f"sqlite:///{folder}/ledger.db"
+        migrated: Path = request.getfixturevalue("migrated_file")
+
+        def copied(folder: Path) -> str:
+            shutil.copyfile(migrated, folder / "ledger.db")
+            return f"sqlite:///{folder}/ledger.db"
+
+        return copied
     server: PostgresServer = request.getfixturevalue("postgres")
     return lambda _folder: server.new_database()
 

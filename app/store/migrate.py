@@ -3,20 +3,16 @@
 import asyncio
 import contextlib
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config as AlembicConfig
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 
 from app.config import Config
 from app.errors import StartRefused
 from app.store.dialect import dialect_of, place
-from app.store.schema import APPLICATION_ID
+from app.store.schema import APPLICATION_ID, REVISION
 from app.store.sqlite import sqlite_path, sqlite_pragmas
 
 
@@ -38,18 +34,13 @@ def migrate(config: Config, *, only_existing: bool = False) -> str:
         StartRefused: the database cannot be reached, read or written, is none, or belongs to another program.
 
     """
-    try:
-        if dialect_of(config.database_url).is_sqlite:
-            return _migrate_sqlite(config, sqlite_path(config.database_url), only_existing=only_existing)
-        from app.store.postgres_start import prepare  # noqa: PLC0415 - asyncpg is there only with its extra
+    if dialect_of(config.database_url).is_sqlite:
+        return _migrate_sqlite(config, sqlite_path(config.database_url), only_existing=only_existing)
+    from app.store.postgres_start import prepare  # noqa: PLC0415 - asyncpg is there only with its extra
 
-        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            return runner.run(prepare(config, _upgraded, _refuse_to_make if only_existing else None))
-    except CommandError as error:
-        raise StartRefused(
-            f"{place(config.database_url)} was made by a newer version of Chargly ({error}): "
-            "update this one, or let DATABASE_URL name another."
-        ) from error
+    upgraded = partial(_upgraded, place(config.database_url))
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        return runner.run(prepare(config, upgraded, _refuse_to_make if only_existing else None))
 
 
 def ledger_name(config: Config) -> str:
@@ -72,21 +63,20 @@ def is_ledger_of_others(config: Config, customer_id: str) -> bool:
         return runner.run(is_of_others(config, customer_id))
 
 
-def head() -> str:
-    """The revision that this version of the code expects."""
-    return ScriptDirectory.from_config(_alembic(None)).get_current_head() or ""
+def _upgraded(name: str, connection: sa.Connection) -> str:
+    if _revision(connection) != REVISION:
+        from app.store.upgrade import upgrade  # noqa: PLC0415 - Alembic is a fifth of a start, and rarely needed
+
+        upgrade(connection, name)
+    return _revision(connection)
 
 
-def _upgraded(connection: sa.Connection) -> str:
-    command.upgrade(_alembic(connection), "head")
-    return MigrationContext.configure(connection).get_current_revision() or ""
-
-
-def _alembic(connection: sa.Connection | None) -> AlembicConfig:
-    alembic = AlembicConfig()
-    alembic.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    alembic.attributes["connection"] = connection
-    return alembic
+def _revision(connection: sa.Connection) -> str:
+    """The revision that a database is at; empty where it is at none."""
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return ""
+    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars().all()
+    return str(found[0]) if len(found) == 1 else ""
 
 
 def _migrate_sqlite(config: Config, path: Path, *, only_existing: bool) -> str:
@@ -97,7 +87,7 @@ def _migrate_sqlite(config: Config, path: Path, *, only_existing: bool) -> str:
     try:
         with engine.begin() as connection:
             _check_ours(connection, path)
-            revision = _upgraded(connection)
+            revision = _upgraded(place(config.database_url), connection)
             connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
             return revision
     except sa.exc.DatabaseError as error:

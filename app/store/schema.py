@@ -25,6 +25,9 @@ from app.config import BALANCE_MAX
 APPLICATION_ID: Final = 0x43484752
 """`CHGR` in SQLite's header: a file with another one is not ours."""
 
+REVISION: Final = "0002"
+"""The newest migration, which makes the tables what they are below."""
+
 GRANT_LIVE: Final = "(remaining > 0 OR next_at IS NOT NULL)"
 HOLD_OPEN: Final = "status = 'open'"
 

@@ -10,9 +10,10 @@ from alembic.migration import MigrationContext
 
 from app.config import Config
 from app.errors import StartRefused
-from app.store.migrate import head, migrate
-from app.store.schema import metadata
+from app.store.migrate import migrate
+from app.store.schema import REVISION, metadata
 from app.store.server_lock import ServerLock
+from app.store.upgrade import newest_revision
 
 
 @pytest.fixture
@@ -21,7 +22,11 @@ def config(tmp_path: Path) -> Config:
 
 
 def test_migrating_twice_is_migrating_once(config: Config) -> None:
-    assert migrate(config) == migrate(config) == head()
+    assert migrate(config) == migrate(config) == REVISION
+
+
+def test_the_revision_that_the_code_names_is_the_newest_migration() -> None:
+    assert newest_revision() == REVISION
 
 
 def test_the_migrations_make_the_tables_that_the_code_knows(config: Config) -> None:

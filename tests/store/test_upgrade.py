@@ -5,13 +5,13 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from alembic import command
 from store.writing import open_ledger
 
 from app.config import Config
 from app.rules.operations import AddGrant
 from app.store import migrate as store_migrate
 from app.store import reads
+from app.store.upgrade import upgrade
 from app.store.verify import Audit
 
 T = 1_795_526_655_984
@@ -76,7 +76,7 @@ def old(tmp_path: Path) -> Config:
     config = Config(database_url=f"sqlite:///{path}")
     engine = store_migrate._sqlite_engine(config, path)
     with engine.begin() as connection:
-        command.upgrade(store_migrate._alembic(connection), "0001")
+        upgrade(connection, "the old ledger", "0001")
         connection.exec_driver_sql(f"PRAGMA application_id = {store_migrate.APPLICATION_ID}")
     engine.dispose()
     database = sqlite3.connect(path)
