@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -15,11 +16,13 @@ from typing import Any
 
 import httpx
 import websockets
+from forked import Forked
 
 ADMIN_KEY = "sk_test_admin_0123456789abcdef"
 TOKEN_SECRET = "a secret of this test suite, long enough"
 ALLOWED_ORIGIN = "https://app.example.com"
 START_SECONDS_MAX = 30
+COMMAND_SECONDS_MAX = 30
 MANY = httpx.Limits(max_connections=200, max_keepalive_connections=200)
 """For threads that share a client: one that may keep fewer than it has may close one that another thread was given.
 
@@ -51,19 +54,21 @@ class ServerProcess:
             **env,
         }
         self.log = folder / "server.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Forked | None = None
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Runs another `chargly` command with the same settings, to its end."""
-        return subprocess.run(
-            [chargly(), *words], env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=30, check=False
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            out, err = Path(folder) / "out", Path(folder) / "err"
+            running = Forked(words, self.env, self.folder, out, err)
+            try:
+                code = running.wait(COMMAND_SECONDS_MAX)
+            finally:
+                running.kill()
+            return subprocess.CompletedProcess(words, code, out.read_text(), err.read_text())
 
     def start(self) -> "ServerProcess":
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [chargly(), self.command], env=self.env, cwd=self.folder, stdout=log, stderr=log
-            )
+        self.process = Forked([self.command], self.env, self.folder, self.log, self.log)
         deadline = time.monotonic() + START_SECONDS_MAX
         with httpx.Client(timeout=1, verify=False) as client:
             while time.monotonic() < deadline:

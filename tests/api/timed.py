@@ -1,9 +1,9 @@
 """A server whose clock can be moved, and the database's with it."""
 
 import datetime as dt
-import os
 from pathlib import Path
 
+from forked import RUN_FIRST
 from postgres import PostgresServer
 from serving import ServerProcess
 
@@ -19,7 +19,7 @@ def time_ns():
 time.time_ns = time_ns
 time.time = lambda: time_ns() / 10**9
 """
-"""Run by Python at its start, before the server reads any clock."""
+"""Run before the server reads any clock."""
 _MOVED_CLOCK_OF_POSTGRESQL = """
 CREATE SCHEMA clock;
 CREATE TABLE clock.moved (by interval NOT NULL);
@@ -38,13 +38,13 @@ class TimedServer:
         self._file = folder / "moved"
         self._file.write_text("0")
         self._url, self._postgres = database_url, postgres
-        (folder / "sitecustomize.py").write_text(_MOVED_CLOCK.format(path=str(self._file)))
+        first = folder / "moved_clock.py"
+        first.write_text(_MOVED_CLOCK.format(path=str(self._file)))
         if postgres is not None:
             database = database_url.partition("@/")[2].partition("?")[0]
             for statement in _MOVED_CLOCK_OF_POSTGRESQL.format(database=database).split(";"):
                 postgres.execute(statement, database_url)
-        modules = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
-        self.server = ServerProcess(folder, DATABASE_URL=database_url, PYTHONPATH=modules).start()
+        self.server = ServerProcess(folder, DATABASE_URL=database_url, **{RUN_FIRST: str(first)}).start()
         self.api = self.server.client()
 
     def move(self, **by: float) -> None:
