@@ -189,7 +189,7 @@ MUTATIONS = (
     Mutation(
         "a capture forgets what was held and asks for the whole again",
         LEDGER,
-        "change.check_funds(quote.credits, of_hold=hold.credits)",
+        "change.check_funds(quote.credits, held_before=hold.credits)",
         "change.check_funds(quote.credits)",
         (T_HOLDS,),
     ),

@@ -44,7 +44,7 @@ async def test_rows_come_in_chunks_and_two_queries_side_by_side(ledger: Ledger) 
 
 
 async def test_as_many_as_may_be_are_open_and_the_next_comes_when_one_ends(config: Config) -> None:
-    limits = replace(config.limits, write_wait_seconds_max=0.2, snapshots_max=1)
+    limits = replace(config.limits, write_wait_seconds_max=1.0, snapshots_max=1)
     async with open_ledger(replace(config, limits=limits)) as ledger:
         async with ledger.db.snapshot():
             with pytest.raises(Unavailable):
