@@ -152,7 +152,10 @@ class Change:
             SpendLimitReached: it would be more than one of them.
 
         """
-        check_limit(self.wallet, "wallet", credits, self.now, held=self.held, held_before=held_before, spent=self.spent)
+        if self.wallet.limit_credits is not None:
+            check_limit(
+                self.wallet, "wallet", credits, self.now, held=self.held, held_before=held_before, spent=self.spent
+            )
         if member is not None and (known := self.members.get(member)) is not None:
             check_limit(known, "member", credits, self.now, held=known.held, held_before=held_before)
 

@@ -48,6 +48,8 @@ log = logging.getLogger("chargly.store")
 _WITH_DERIVED_ID: Final = (TopUp, Reverse, Capture, Release, VoidGrant)
 """Operations whose id follows from what they are about: the second of two finds the first one's entry by it."""
 
+_FOR_MEMBERS: Final = (Event, MakeHold, LimitMember)
+_OF_HOLDS: Final = (Capture, Release)
 _NONE: Final[Mapping[str, Any]] = {}
 _wallets_decoder: Final = msgspec.json.Decoder(WalletsRead)
 _named_decoder: Final = msgspec.json.Decoder(NamedRead)
@@ -276,10 +278,10 @@ def _named_by(operations: Sequence[Operation]) -> tuple[str, str, str, str] | No
     holds: list[tuple[str, str]] = []
     members: list[tuple[str, str]] = []
     for op in operations:
-        if isinstance(op, Event | MakeHold | LimitMember):
+        if isinstance(op, _FOR_MEMBERS):
             if op.member is not None:
                 members.append((op.customer_id, op.member))
-        elif isinstance(op, Capture | Release):
+        elif isinstance(op, _OF_HOLDS):
             holds.append((op.customer_id, op.hold_id))
             members += [(op.customer_id, op.member)] if op.member is not None else []
         elif isinstance(op, VoidGrant):
