@@ -63,6 +63,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     write_queue_max: int = 10_000
     write_batch_max: int = 512
     write_batches_at_once: int = 2
+    wallets_cached_max: int = 10_000
     gil_switch_seconds: float = 0.0001
     write_wait_seconds_max: float = 15.0
     transactions_waiting_max: int = 1_000

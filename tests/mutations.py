@@ -49,6 +49,7 @@ T_RECURRING = "tests/rules/test_recurring.py"
 T_REVERSALS = "tests/rules/test_reversals.py"
 T_SETTLING = "tests/rules/test_settling.py"
 T_WRITER = ("tests/store/test_writer.py", *SQLITE)
+T_CACHE = ("tests/store/test_wallet_cache.py",)
 T_FAILURES = ("tests/store/test_writer_failures.py", *SQLITE)
 
 MUTATIONS = (
@@ -449,6 +450,27 @@ MUTATIONS = (
         "        self._states[customer_id] = applied.state\n",
         "        self._states.setdefault(customer_id, applied.state)\n",
         T_WRITER,
+    ),
+    Mutation(
+        "a wallet that another connection has changed is taken from the cache",
+        "app/store/wallet_cache.py",
+        "if not same or not ground.last_is_there:",
+        "if not ground.last_is_there:",
+        T_CACHE,
+    ),
+    Mutation(
+        "a batch that was not committed stays in the cache",
+        "app/store/wallet_cache.py",
+        "if not same or not ground.last_is_there:",
+        "if not same:",
+        T_CACHE,
+    ),
+    Mutation(
+        "a wallet that is due is taken from the cache",
+        "app/store/wallet_cache.py",
+        "wallet.due_at > max(now, wallet.last_entry_at)",
+        "True",
+        T_CACHE,
     ),
     Mutation(
         "an id is answered with another wallet's entry",

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec.structs import astuple
@@ -42,6 +42,7 @@ from app.store.statements import (
     wallet_moves,
     wallet_row,
 )
+from app.store.wallet_cache import Ground, WalletCache
 
 log = logging.getLogger("chargly.store")
 
@@ -84,7 +85,13 @@ class Committed(msgspec.Struct, frozen=True):
 
 
 def write_batch(
-    dialect: Dialect, operations: Sequence[Operation], known: Catalogue, welcome_credits: int, *, retried: bool = False
+    dialect: Dialect,
+    operations: Sequence[Operation],
+    known: Catalogue,
+    welcome_credits: int,
+    *,
+    retried: bool = False,
+    cache: WalletCache | None = None,
 ) -> Script[Committed]:
     """The script of a batch.
 
@@ -94,34 +101,47 @@ def write_batch(
         known: the catalogue as last read; it is read again where its generation has moved.
         welcome_credits: what a new wallet is given.
         retried: whether an earlier attempt may have committed, so that each operation's id is looked up first.
+        cache: of the wallets as the batches before left them; only with SQLite's dialect.
 
     """
     sql = ledger_statements(dialect)
-    customers = encode_document(sorted({op.customer_id for op in operations})).decode()
+    customers = sorted({op.customer_id for op in operations})
     for lock in sql.locks:
-        yield lock, (customers,)
+        yield lock, (encode_document(customers).decode(),)
     # Every process sharing a database goes by the database's clock; a file of SQLite has one process and its clock.
     now = time.time_ns() // 1_000_000
-    [[text]] = yield sql.read_wallets, (customers, now) if dialect.is_sqlite else (customers,)
-    read = _wallets_decoder.decode(text)
-    now = now if read.now is None else read.now
+    names = _named_by(operations)
+    read, at_hand = WalletsRead(known.generation, [], [], [], []), {}
+    if cache is not None:
+        [[read.generation, *ground]] = yield sql.read_ground, (cache.last_entry_id,)
+        cache.begin(Ground(*ground))
+        # What an operation names belongs to a state too, so the wallet is read with it.
+        at_hand = cache.known((id for id in customers if names is None or id not in names.customers), now)
+    if len(at_hand) < len(customers):
+        unread = encode_document([id for id in customers if id not in at_hand]).decode()
+        [[text]] = yield sql.read_wallets, (unread, now) if dialect.is_sqlite else (unread,)
+        read = _wallets_decoder.decode(text)
+        now = now if read.now is None else read.now
     catalogue = known
     if read.generation != known.generation:
         [[text]] = yield catalogue_sql(dialect), ()
         catalogue = decode_catalogue(text)
     named = NamedRead([], [], [])
-    if (names := _named_by(operations)) is not None:
-        [[text]] = yield sql.read_named, names
+    if names is not None:
+        [[text]] = yield sql.read_named, names.parameters()
         named = _named_decoder.decode(text)
     seen = SeenRead([], [])
     if (asked := _looked_up(operations, retried=retried)) is not None:
         [[text]] = yield sql.read_seen, asked
         seen = _seen_decoder.decode(text)
-    batch = _Batch(states(read, named), _grants_read(read, named), seen, retried=retried)
+    before = states(read, named) | at_hand
+    batch = _Batch(before, seen, retried=retried)
     outcomes = [batch.apply(operation, catalogue, now, welcome_credits) for operation in operations]
     yield from batch.statements(sql)
     if sql.locks and (unopened := batch.unopened(operations)):
         yield sql.unlock_unopened, (encode_document(unopened).decode(),)
+    if cache is not None:
+        cache.leave(*batch.left())
     return Committed(outcomes, batch.changes(), catalogue)
 
 
@@ -143,11 +163,6 @@ def states(read: WalletsRead, named: NamedRead) -> dict[str, State]:
     return found
 
 
-def _grants_read(read: WalletsRead, named: NamedRead) -> dict[tuple[str, str], Grant]:
-    """The grants that are there already, by customer and id."""
-    return {(customer_id, grant.id): grant for customer_id, grant in (*read.grants, *named.grants)}
-
-
 def _state(
     wallet: Wallet, grants: Mapping[str, Grant], holds: Mapping[str, Hold], members: Mapping[str, Member]
 ) -> State:
@@ -163,11 +178,13 @@ def _state(
 class _Batch:
     """The wallets of one transaction while its operations are applied."""
 
-    def __init__(
-        self, states: dict[str, State], grants: dict[tuple[str, str], Grant], seen: SeenRead, *, retried: bool
-    ) -> None:
+    def __init__(self, states: dict[str, State], seen: SeenRead, *, retried: bool) -> None:
         self._states = states
-        self._grants_there = grants
+        self._grants_there = {
+            (customer_id, grant.id): grant
+            for customer_id, state in states.items()
+            for grant in (*state.grants, *state.others.values())
+        }
         self._retried = retried
         self._by_id = {entry.id: entry for entry in seen.entries}
         self._by_key = {(entry.customer_id, entry.idempotency_key): entry for entry in seen.entries}
@@ -258,6 +275,11 @@ class _Batch:
         ids = {op.customer_id for op in operations}
         return [id for id in ids if id in self._states and not self._version(id)]
 
+    def left(self) -> tuple[list[State], str]:
+        """The wallets that it changed as it leaves them, and the id of its last entry; empty where there is none."""
+        changed = self._moved | self._made_or_set
+        return [self._states[id] for id in changed], self._entries[-1].id if self._entries else ""
+
     def _version(self, customer_id: str) -> int:
         return self._states[customer_id].wallet.version
 
@@ -271,28 +293,45 @@ class _Batch:
         ]
 
 
-def _named_by(operations: Sequence[Operation]) -> tuple[str, str, str, str] | None:
-    """The parameters that read what operations name, None where they name nothing."""
-    grants: list[tuple[str, str]] = []
-    payers: list[str] = []
-    holds: list[tuple[str, str]] = []
-    members: list[tuple[str, str]] = []
+class _Named(NamedTuple):
+    """What operations name beside their wallets, as pairs of a customer and an id or name.
+
+    `payers` are customers whose grants that paid debts are asked for.
+    """
+
+    grants: list[tuple[str, str]]
+    payers: list[str]
+    holds: list[tuple[str, str]]
+    members: list[tuple[str, str]]
+
+    @property
+    def customers(self) -> set[str]:
+        return {*self.payers, *(id for pairs in (self.grants, self.holds, self.members) for id, _ in pairs)}
+
+    def parameters(self) -> tuple[str, ...]:
+        """Of the statement that reads them."""
+        return tuple(encode_document(one).decode() for one in self)
+
+
+def _named_by(operations: Sequence[Operation]) -> _Named | None:
+    """What operations name, None where they name nothing."""
+    named = _Named([], [], [], [])
     for op in operations:
         if isinstance(op, _FOR_MEMBERS):
             if op.member is not None:
-                members.append((op.customer_id, op.member))
+                named.members.append((op.customer_id, op.member))
         elif isinstance(op, _OF_HOLDS):
-            holds.append((op.customer_id, op.hold_id))
-            members += [(op.customer_id, op.member)] if op.member is not None else []
+            named.holds.append((op.customer_id, op.hold_id))
+            if op.member is not None:
+                named.members.append((op.customer_id, op.member))
         elif isinstance(op, VoidGrant):
-            grants.append((op.customer_id, op.grant_id))
+            named.grants.append((op.customer_id, op.grant_id))
         elif isinstance(op, Reverse):
-            grants += [(op.customer_id, grant_id) for grant_id, _ in op.event.draws or ()]
-            members += [(op.customer_id, op.event.member)] if op.event.member is not None else []
-            payers.append(op.customer_id)
-    if not (grants or payers or holds or members):
-        return None
-    return tuple(encode_document(one).decode() for one in (grants, payers, holds, members))  # type: ignore[return-value]
+            named.grants.extend((op.customer_id, grant_id) for grant_id, _ in op.event.draws or ())
+            named.payers.append(op.customer_id)
+            if op.event.member is not None:
+                named.members.append((op.customer_id, op.event.member))
+    return named if any(named) else None
 
 
 def _looked_up(operations: Sequence[Operation], *, retried: bool) -> tuple[str, str] | None:

@@ -6,6 +6,7 @@ fails at once when another connection commits between a read and a write.
 
 import asyncio
 import contextlib
+import itertools
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from app.store.transaction import Attempt, Script
 T = TypeVar("T")
 
 _ROWS_REFUSED: Final = (sqlite3.IntegrityError, sqlite3.DataError)
+_connection_numbers: Final = itertools.count(1)
 _PASSING: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_INTERRUPT)
 """Errors that say nothing against a connection."""
 
@@ -185,6 +187,8 @@ def _connection_class(limits: Limits) -> type[sqlite3.Connection]:
             super().__init__(*args, **kwargs)
             for pragma in sqlite_pragmas(limits):
                 self.execute(pragma)
+            number = next(_connection_numbers)
+            self.create_function("connection_number", 0, lambda: number)
 
     return LedgerConnection
 

@@ -114,6 +114,11 @@ class LedgerStatements:
         self.locks = self._locks()
         self.unlock_unopened = f"DELETE FROM wallets WHERE version = 0 AND customer_id IN {dialect.listed('?1')}"
         self.read_wallets = self._read_wallets()
+        self.read_ground = (
+            "SELECT generation, connection_number(), (SELECT data_version FROM pragma_data_version),"
+            " ?1 = '' OR EXISTS (SELECT 1 FROM entries WHERE id = ?1) FROM instance"
+        )
+        """SQLite's alone: the catalogue's generation, and what a `wallet_cache.Ground` says of the entry `?1`."""
         self.read_named = self._read_named()
         self.read_seen = self._read_seen()
 

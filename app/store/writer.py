@@ -14,6 +14,7 @@ from app.rules.operations import Operation
 from app.store.batch import Committed, Outcome, WalletChange, write_batch
 from app.store.catalogue import CatalogueStore
 from app.store.db import Database, Script
+from app.store.wallet_cache import WalletCache
 
 log = logging.getLogger("chargly.store")
 
@@ -51,6 +52,7 @@ class Writer:
         self._limits = config.limits
         self._welcome_credits = config.welcome_credits
         self._on_commit = on_commit
+        self._cache = WalletCache(config.limits.wallets_cached_max) if db.dialect.is_sqlite else None
         self._waiting: deque[_Waiting] = deque()
         self._operations_waiting = 0
         self._not_begun = False
@@ -194,7 +196,12 @@ class Writer:
 
     def _script(self, operations: Sequence[Operation], *, retried: bool) -> Script[Committed]:
         return write_batch(
-            self._db.dialect, operations, self._catalogue.current, self._welcome_credits, retried=retried
+            self._db.dialect,
+            operations,
+            self._catalogue.current,
+            self._welcome_credits,
+            retried=retried,
+            cache=self._cache,
         )
 
     def _committed(self, flight: "_Flight", committed: Committed) -> None:

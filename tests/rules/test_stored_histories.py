@@ -25,6 +25,7 @@ from app.rules.wallet import Applied
 from app.store import batch
 from app.store.dialect import SQLITE
 from app.store.migrate import migrate
+from app.store.wallet_cache import WalletCache
 
 HISTORIES = int(os.environ.get("CHARGLY_TESTS_HISTORIES_STORED", "80"))
 
@@ -49,6 +50,8 @@ class StoredHistories(Histories):
         self.db = sqlite3.connect(":memory:", isolation_level=None)
         migrated().backup(self.db)
         self.db.execute("PRAGMA foreign_keys = ON")
+        self.db.create_function("connection_number", 0, lambda: 1)
+        self.cache = WalletCache(10)
         [[self.generation]] = self.db.execute("SELECT generation FROM instance")
         self.patched = pytest.MonkeyPatch()
         self.patched.setattr(batch.time, "time_ns", lambda: self.clock * 1_000_000)
@@ -70,7 +73,7 @@ class StoredHistories(Histories):
 
     def stored(self, operation: Operation, welcome: int) -> batch.Outcome | ChargeError:
         catalogue = replace(CATALOGUES[self.catalogue], generation=self.generation)
-        script = batch.write_batch(SQLITE, [operation], catalogue, welcome)
+        script = batch.write_batch(SQLITE, [operation], catalogue, welcome, cache=self.cache)
         self.db.execute("BEGIN")
         try:
             sql, parameters = next(script)

@@ -1,0 +1,95 @@
+"""The wallets as the last batches left them, so that a busy wallet is not read again for every batch.
+
+Only where one connection at a time writes, which is SQLite: a transaction holds the file's write lock from its start,
+and inside of it `data_version` tells exactly whether another connection has committed since. On PostgreSQL other
+processes write all the time, and the rows are read with their locks anyway.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from app.rules.wallet import State
+
+_NOTHING: Final[Mapping[str, Any]] = {}
+
+
+class Ground(NamedTuple):
+    """What a transaction stands on.
+
+    `connection` is the number of its connection, `data_version` SQLite's count of what others have committed as that
+    connection sees it, and `last_is_there` says whether the entry that `WalletCache.last_entry_id` names is.
+    """
+
+    connection: int
+    data_version: int
+    last_is_there: bool
+
+
+class WalletCache:
+    """States by wallet, the least recently used leaving first. Used inside of write transactions alone.
+
+    A script ends before its COMMIT, which may fail. So what it leaves is only believed once a later transaction finds
+    its last entry in the ledger.
+
+    Args:
+        wallets_max: how many are kept; 0 keeps none.
+
+    """
+
+    def __init__(self, wallets_max: int) -> None:
+        self._wallets_max = wallets_max
+        self._states: OrderedDict[str, State] = OrderedDict()
+        self._connection, self._data_version = 0, 0
+        self._left: list[State] = []
+        self.last_entry_id = ""
+        """Of the batch before; empty where it wrote none."""
+
+    def begin(self, ground: Ground) -> None:
+        """Forgets what may have changed: all, where another connection has written or this is another one."""
+        same = (ground.connection, ground.data_version) == (self._connection, self._data_version)
+        if not same or not ground.last_is_there:
+            self._states.clear()
+        else:
+            for state in self._left:
+                self._states[state.wallet.customer_id] = state
+                self._states.move_to_end(state.wallet.customer_id)
+            while len(self._states) > self._wallets_max:
+                self._states.popitem(last=False)
+        self._left = []
+        self._connection, self._data_version = ground.connection, ground.data_version
+
+    def known(self, customer_ids: Iterable[str], now: int) -> dict[str, State]:
+        """The wallets among some that need not be read: those of which time has changed nothing."""
+        found = {}
+        for customer_id in customer_ids:
+            state = self._states.get(customer_id)
+            if state is None:
+                continue
+            wallet = state.wallet
+            if wallet.due_at is None or wallet.due_at > max(now, wallet.last_entry_at):
+                found[customer_id] = state
+        return found
+
+    def leave(self, states: Iterable[State], last_entry_id: str) -> None:
+        """Keeps wallets as a batch leaves them; without an entry to prove it by, they are forgotten.
+
+        Args:
+            states: of the wallets that it changed.
+            last_entry_id: of the last entry that it writes; empty where it writes none.
+
+        """
+        self.last_entry_id = last_entry_id
+        self._left = [_as_read(state) for state in states]
+        if not last_entry_id:
+            for state in self._left:
+                self._states.pop(state.wallet.customer_id, None)
+            self._left = []
+
+
+def _as_read(state: State) -> State:
+    """A state with what is read of any wallet, and nothing that some operation named."""
+    if not (state.others or state.holds or state.members):
+        return state
+    others = {id: grant for id, grant in state.others.items() if grant.remaining or grant.next_at is not None}
+    return State(state.wallet, state.grants, others or _NOTHING, _NOTHING, _NOTHING)

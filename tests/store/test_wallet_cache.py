@@ -1,0 +1,136 @@
+"""What a writer remembers of wallets: never what somebody else has changed since, or what was not committed."""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+
+import pytest
+from msgspec.structs import replace
+from store.writing import Ledger, open_ledger
+
+from app.config import Config
+from app.rules.wallet import Grant, Hold, Member, State, Wallet
+from app.store import sqlite as store_sqlite
+from app.store.dialect import place
+from app.store.transaction import Attempt
+from app.store.verify import Audit
+from app.store.wallet_cache import Ground, WalletCache
+
+HERE = Ground(connection=1, data_version=1, last_is_there=True)
+
+
+def state(customer_id: str = "u", **fields: int) -> State:
+    return State(Wallet(customer_id=customer_id, version=1, **fields))
+
+
+def cached(*states: State, most: int = 10) -> WalletCache:
+    cache = WalletCache(most)
+    cache.begin(HERE)
+    cache.leave(states, "evt_1")
+    cache.begin(HERE)
+    return cache
+
+
+def test_a_wallet_is_known_as_the_batch_before_left_it() -> None:
+    assert cached(state(balance=5)).known(["u", "v"], 0) == {"u": state(balance=5)}
+
+
+@pytest.mark.parametrize(
+    "ground",
+    [HERE._replace(data_version=2), HERE._replace(connection=2), HERE._replace(last_is_there=False)],
+    ids=["another connection wrote", "it is another connection", "the batch before was not committed"],
+)
+def test_nothing_is_known_where_it_may_have_changed(ground: Ground) -> None:
+    cache = cached(state())
+    cache.leave([state("v")], "evt_2")
+    cache.begin(ground)
+    assert cache.known(["u", "v"], 0) == {}
+    cache.leave([state("v")], "evt_3")
+    cache.begin(ground._replace(last_is_there=True))
+    assert cache.known(["u", "v"], 0) == {"v": state("v")}
+
+
+def test_what_no_entry_can_prove_is_forgotten() -> None:
+    cache = cached(state(), state("v"))
+    cache.leave([state(due_at=9)], "")
+    cache.begin(HERE)
+    assert cache.known(["u", "v"], 0) == {"v": state("v")}
+
+
+def test_a_wallet_is_known_until_it_is_due() -> None:
+    cache = cached(state(due_at=10), state("late", due_at=10, last_entry_at=11))
+    assert list(cache.known(["u", "late"], 9)) == ["u"]
+    assert cache.known(["u", "late"], 10) == {}
+
+
+def test_the_least_recently_used_wallets_leave_first() -> None:
+    cache = cached(*(state(id) for id in "abc"), most=3)
+    cache.leave([state("a"), state("d")], "evt_2")
+    cache.begin(HERE)
+    assert set(cache.known("abcd", 0)) == {"c", "a", "d"}
+
+
+def test_what_an_operation_named_is_not_kept() -> None:
+    grant = Grant(
+        id="grant_1", version=1, category="paid", credits=5, remaining=0, source="g", created_at=0, effective_at=0
+    )
+    hold = Hold(
+        id="hold_1",
+        version=2,
+        status="open",
+        label="",
+        event=None,
+        model=None,
+        member=None,
+        quantity=1,
+        credits=1,
+        unit_credits=None,
+        price_version=None,
+        created_at=0,
+        expires_at=9,
+    )
+    kept = replace(grant, id="grant_2", state="expired", remaining=2)
+    named = State(state().wallet, (), {"grant_1": grant, "grant_2": kept}, {"hold_1": hold}, {"a": Member(member="a")})
+    assert cached(named).known("u", 0)["u"] == State(state().wallet, (), {"grant_2": kept})
+
+
+@contextlib.contextmanager
+def statements(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What is run in write transactions from here on."""
+    run, seen = store_sqlite.run_transaction, []
+
+    def traced(connection: sqlite3.Connection, attempt: Attempt[object]) -> object:
+        connection.set_trace_callback(seen.append)
+        try:
+            return run(connection, attempt)
+        finally:
+            connection.set_trace_callback(None)
+
+    monkeypatch.setattr(store_sqlite, "run_transaction", traced)
+    yield seen
+
+
+@pytest.mark.sqlite
+async def test_a_wallet_is_read_once_and_again_when_others_have_written(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ledger.give("u", 100)
+    with statements(monkeypatch) as seen:
+        for _ in range(3):
+            await ledger.meter("u", credits=1)
+        assert not [sql for sql in seen if "FROM wallets" in sql]
+        with contextlib.closing(sqlite3.connect(place(ledger.config.database_url))) as other, other:
+            other.execute("UPDATE wallets SET overdraft_limit = 7 WHERE customer_id = 'u'")
+        outcome = await ledger.meter("u", credits=1)
+        assert outcome.wallet.available == 96 + 7
+        assert len([sql for sql in seen if "FROM wallets" in sql]) == 1
+
+
+@pytest.mark.sqlite
+async def test_two_writers_of_one_file_never_work_with_what_the_other_has_changed(config: Config) -> None:
+    async with open_ledger(config) as one, open_ledger(config) as other:
+        await one.give("u", 1000)
+        for number in range(30):
+            await (one if number % 3 else other).meter("u", credits=10)
+        assert await one.balance("u") == 700
+        assert [found.sentence async for found in Audit(one.db).mismatches()] == []
