@@ -85,6 +85,16 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     token_seconds_max: int = 86_400
     token_clock_leeway_seconds: int = 5
 
+    bus_wallets_waiting_max: int = 10_000
+    bus_message_bytes_max: int = 7_900
+    bus_send_seconds_max: float = 5.0
+    bus_ping_seconds: float = 5.0
+    bus_reconnect_seconds_min: float = 0.1
+    bus_reconnect_seconds_max: float = 2.0
+    heal_seconds_between: float = 3.0
+    heal_wallets_at_once: int = 500
+    catch_up_wallets_at_once: int = 4
+
     live_subscribe_seconds_max: float = 10.0
     live_heartbeat_seconds: float = 20.0
     live_send_seconds_max: float = 15.0
@@ -122,6 +132,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8000
     database_url: str = "sqlite:///chargly.db"
+    bus_url: str | None = None
     api_key: str | None = None
     token_secret: str | None = None
     allowed_origins: tuple[str, ...] = ()
@@ -158,6 +169,7 @@ def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = Path(".
         host=env.text("HOST") or "127.0.0.1",
         port=env.integer("PORT", default=8000, low=0, high=65_535),
         database_url=env.database_url(),
+        bus_url=env.bus_url(),
         api_key=env.secret("CHARGLY_API_KEY", prefix="sk_", length_min=20),
         token_secret=env.secret("CHARGLY_TOKEN_SECRET", length_min=32),
         allowed_origins=tuple(
@@ -171,6 +183,11 @@ def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = Path(".
         stripe_api_base=env.web_address("STRIPE_API_BASE") or STRIPE_API,
     )
     _check_stripe(config)
+    if config.bus_url is not None and config.database_url.startswith("sqlite:"):
+        raise StartRefused(
+            "CHARGLY_BUS_URL is for servers that share a PostgreSQL database, and DATABASE_URL names a file: "
+            "unset the one, or set the other."
+        )
     return config
 
 
@@ -280,6 +297,19 @@ class _Environment:
                 f"and one is {text[:100]!r}."
             )
         return f"{split.scheme}://{split.netloc}".lower()
+
+    def bus_url(self) -> str | None:
+        text = self.text("CHARGLY_BUS_URL")
+        if text is None:
+            return None
+        if not text.startswith(("redis://", "rediss://", "unix://")):  # it may hold a password, so it is not shown
+            raise StartRefused("CHARGLY_BUS_URL must be redis://host:6379/0, or rediss:// for TLS.")
+        if importlib.util.find_spec("redis") is None:
+            raise StartRefused(
+                "CHARGLY_BUS_URL names a Redis, and its client is not installed: "
+                "in Chargly's checkout, pip install '.[redis]'."
+            )
+        return text
 
     def database_url(self) -> str:
         text = self.text("DATABASE_URL") or "sqlite:///chargly.db"

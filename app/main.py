@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from starlette.routing import BaseRoute
@@ -14,11 +15,14 @@ from app.api.routes import Router, starlette_routes
 from app.api.services import Services
 from app.config import Config
 from app.demo import Demo
+from app.live.bus import Channel
 from app.live.hub import Hub
+from app.live.relay import Relay
 from app.payments.checkout import Checkouts
 from app.payments.gateway import Gateway
 from app.store.catalogue import CatalogueStore
 from app.store.db import Database
+from app.store.dialect import dialect_of
 from app.store.instance import read_instance
 from app.store.schema import REVISION
 from app.store.writer import Writer
@@ -45,7 +49,11 @@ def create_app(
     async def lifespan(_: Router) -> AsyncIterator[None]:
         async with _services(config) as services:
             router.serve([*(more_routes(services) if more_routes else ()), *starlette_routes(services)])
-            async with jobs.running(services), background(services) if background else contextlib.nullcontext():
+            async with (
+                services.relay.running(),
+                jobs.running(services),
+                background(services) if background else contextlib.nullcontext(),
+            ):
                 # What start-up made lives as long as the process. Left among the young, every full collection walks
                 # through it while requests wait.
                 gc.collect()
@@ -72,6 +80,20 @@ def create_demo_app(config: Config) -> ASGIApp:
     return create_app(config, more_routes=demo.routes, background=demo.running)
 
 
+def _channel(config: Config, epoch: str) -> Channel | None:
+    """How the processes that share a ledger hear of each other; the epoch keeps ledgers apart."""
+    name = f"chargly:{epoch}"
+    if config.bus_url is not None:
+        from app.live.redis_channel import RedisChannel  # noqa: PLC0415 - redis is there only with its extra
+
+        return RedisChannel(config.bus_url, name, config.limits)
+    if dialect_of(config.database_url).is_sqlite:
+        return None
+    from app.store.postgres_channel import PostgresChannel  # noqa: PLC0415 - asyncpg is there only with its extra
+
+    return PostgresChannel(config, name)
+
+
 @contextlib.asynccontextmanager
 async def _services(config: Config) -> AsyncIterator[Services]:
     hub = Hub(config.limits)
@@ -83,7 +105,8 @@ async def _services(config: Config) -> AsyncIterator[Services]:
         catalogue = CatalogueStore(db, config.limits)
         hub.epoch = instance.epoch
         hub.generation = (await catalogue.fresh()).generation
-        writer = Writer(db, catalogue, config, hub.publish)
+        relay = Relay(db, hub, catalogue, _channel(config, instance.epoch), secrets.token_hex(8), config.limits)
+        writer = Writer(db, catalogue, config, relay.publish)
         try:
             yield Services(
                 config=config,
@@ -91,6 +114,7 @@ async def _services(config: Config) -> AsyncIterator[Services]:
                 catalogue=catalogue,
                 writer=writer,
                 hub=hub,
+                relay=relay,
                 gateway=gateway,
                 checkouts=Checkouts(db, writer, catalogue, gateway, config),
                 auth=Authenticator(db, config, config.token_secret or instance.token_secret),

@@ -157,7 +157,7 @@ async def archive_pack(call: Call) -> Answer:
 
 def _tell(call: Call) -> None:
     """Lets live pages know that quotes are stale."""
-    call.services.hub.publish([], call.services.catalogue.current.generation)
+    call.services.relay.publish([], call.services.catalogue.current.generation)
 
 
 def _event(call: Call) -> str:

@@ -5,6 +5,7 @@ import msgspec
 from app.api.auth import Authenticator
 from app.config import Config
 from app.live.hub import Hub
+from app.live.relay import Relay
 from app.payments.checkout import Checkouts
 from app.payments.gateway import Gateway
 from app.store.catalogue import CatalogueStore
@@ -20,6 +21,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     catalogue: CatalogueStore
     writer: Writer
     hub: Hub
+    relay: Relay
     gateway: Gateway
     checkouts: Checkouts
     auth: Authenticator

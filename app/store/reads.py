@@ -100,6 +100,13 @@ async def holds(
     return found[:limit], found[limit - 1].id if len(found) > limit else None
 
 
+async def versions(db: Database, customer_ids: Sequence[str]) -> list[tuple[str, int]]:
+    """The versions that wallets are at; of those that are there."""
+    table = schema.wallets
+    query = select(table.c.customer_id, table.c.version).where(table.c.customer_id.in_(customer_ids))
+    return [(row.customer_id, row.version) for row in await db.fetch_all(query)]
+
+
 async def due_wallets(db: Database, limit: int) -> list[str]:
     """Customers whose wallets time has changed, or may have, by now; the longest due first."""
     table = schema.wallets

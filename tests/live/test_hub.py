@@ -105,12 +105,44 @@ def test_one_batch_with_more_entries_than_a_message_holds_has_a_gap() -> None:
 
 def test_a_message_that_is_not_newer_is_dropped() -> None:
     hub = Hub(Limits())
-    listener = Listener(hub)
+    listener = Listener(hub, begun_at=1)
     hub.publish([change(2)], generation=1)
     hub.publish([change(1)], generation=1)
     assert listener.versions() == (2, [2], False)
     hub.publish([change(2)], generation=1)
     assert listener.subscription.take() is None
+
+
+def test_a_change_after_others_that_were_not_heard_of_waits_until_those_are_read() -> None:
+    hub = Hub(Limits())
+    missed: list[tuple[str, int]] = []
+    hub.on_missed = lambda customer_id, version: missed.append((customer_id, version))
+    behind, ahead = Listener(hub, begun_at=1), Listener(hub, begun_at=3)
+    hub.publish([change(4)], generation=1)
+    assert ahead.versions() == (4, [4], False)
+    assert behind.subscription.take() is None
+    assert (missed, hub.oldest_version("u")) == ([("u", 4)], 1)
+    read = change(2, 3, 4)
+    hub.catch_up(read.wallet, read.entries, 1, more=False)
+    assert behind.versions() == (4, [2, 3, 4], False)
+    assert ahead.subscription.take() is None
+
+
+def test_who_has_seen_more_is_shown_less_of_what_is_read() -> None:
+    hub = Hub(Limits(live_entries_max=3))
+    listeners = [Listener(hub, begun_at=version) for version in (1, 4, 7, 9)]
+    read = change(7, 8, 9)
+    hub.catch_up(read.wallet, read.entries, 1, more=True)
+    shown = [listener.versions() for listener in listeners[:3]]
+    assert shown == [(9, [7, 8, 9], True), (9, [7, 8, 9], True), (9, [8, 9], False)]
+    assert listeners[3].subscription.take() is None
+
+
+def test_a_first_state_tells_of_a_gap_where_others_wrote_before_what_was_published() -> None:
+    hub = Hub(Limits())
+    listener = Listener(hub, begun_at=None)
+    hub.publish([change(9)], generation=1)
+    assert told(listener.subscription.begin(first(hub, 5))) == (9, [9], True)
 
 
 def test_nobody_is_woken_before_the_first_state() -> None:
