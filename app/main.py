@@ -18,6 +18,7 @@ from app.demo import Demo
 from app.live.bus import Channel
 from app.live.hub import Hub
 from app.live.relay import Relay
+from app.metrics import Metrics
 from app.payments.checkout import Checkouts
 from app.payments.gateway import Gateway
 from app.store.catalogue import CatalogueStore
@@ -47,7 +48,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Router) -> AsyncIterator[None]:
-        async with _services(config) as services:
+        async with _services(config, metrics) as services:
             router.serve([*(more_routes(services) if more_routes else ()), *starlette_routes(services)])
             async with (
                 services.relay.running(),
@@ -60,11 +61,12 @@ def create_app(
                 gc.freeze()
                 yield
 
+    metrics = Metrics()
     # Starlette's Router under our own layers: the Starlette class would add an error layer of its own at either end.
     router = Router(lifespan=lifespan)
     return RequestIds(
         Cors(
-            Refusals(router, config.limits.headers_bytes_max),
+            Refusals(router, config.limits.headers_bytes_max, metrics),
             allow_origins=config.allowed_origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["authorization", "content-type", "idempotency-key", "x-api-key", "x-request-id"],
@@ -95,7 +97,7 @@ def _channel(config: Config, epoch: str) -> Channel | None:
 
 
 @contextlib.asynccontextmanager
-async def _services(config: Config) -> AsyncIterator[Services]:
+async def _services(config: Config, metrics: Metrics) -> AsyncIterator[Services]:
     hub = Hub(config.limits)
     db = Database(config)
     await db.open()
@@ -105,8 +107,14 @@ async def _services(config: Config) -> AsyncIterator[Services]:
         catalogue = CatalogueStore(db, config.limits)
         hub.epoch = instance.epoch
         hub.generation = (await catalogue.fresh()).generation
-        relay = Relay(db, hub, catalogue, _channel(config, instance.epoch), secrets.token_hex(8), config.limits)
-        writer = Writer(db, catalogue, config, relay.publish)
+        relay = Relay(
+            db, hub, catalogue, _channel(config, instance.epoch), secrets.token_hex(8), config.limits, metrics
+        )
+        writer = Writer(db, catalogue, config, relay.publish, metrics)
+        metrics.watch("chargly_queue_operations", "Operations not answered yet.", lambda: writer.operations_waiting)
+        metrics.watch(
+            "chargly_bus_connected", "1 where other servers are told and heard.", lambda: relay.bus.is_connected
+        )
         try:
             yield Services(
                 config=config,
@@ -118,6 +126,7 @@ async def _services(config: Config) -> AsyncIterator[Services]:
                 gateway=gateway,
                 checkouts=Checkouts(db, writer, catalogue, gateway, config),
                 auth=Authenticator(db, config, config.token_secret or instance.token_secret),
+                metrics=metrics,
                 schema_revision=REVISION,
             )
         finally:

@@ -32,6 +32,7 @@ from app.errors import (
     OutcomeUnknown,
     UnsupportedMediaType,
 )
+from app.metrics import Metrics
 
 log = logging.getLogger("chargly.api")
 
@@ -360,8 +361,9 @@ class RequestIds:
 class Refusals:
     """Inside of CORS, so that a browser may read them: every error in one shape, a fault of ours with a log line."""
 
-    def __init__(self, app: ASGIApp, headers_bytes_max: int) -> None:
+    def __init__(self, app: ASGIApp, headers_bytes_max: int, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
         self._headers_bytes_max = headers_bytes_max
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -377,13 +379,17 @@ class Refusals:
             # The server stops and waits no longer. What was asked may yet be written, and its caller is told so.
             if scope.get("answer_begun"):
                 raise
-            await send_answer(error_answer(OutcomeUnknown()), scope, send)
+            await self._refuse(OutcomeUnknown(), scope, send)
         except ChargeError as error:
-            await send_answer(error_answer(error), scope, send)
+            await self._refuse(error, scope, send)
         except Exception:
             log.exception("%s %s failed (request %s)", scope["method"], scope["path"], scope["request_id"].decode())
             # Where an answer had begun, the web server refuses a second one and ends the connection.
-            await send_answer(error_answer(Internal()), scope, send)
+            await self._refuse(Internal(), scope, send)
+
+    async def _refuse(self, error: ChargeError, scope: Scope, send: Send) -> None:
+        self._metrics.refusals.labels(error.code).inc()
+        await send_answer(error_answer(error), scope, send)
 
 
 _process: Final = secrets.token_hex(6)

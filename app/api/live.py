@@ -79,6 +79,7 @@ class _Connection:
 
     async def run(self) -> None:
         tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._send())]
+        self._services.metrics.sockets.inc()
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -87,6 +88,7 @@ class _Connection:
             await asyncio.gather(*tasks, return_exceptions=True)
             for listening in self._listening.values():
                 self._hub.unsubscribe(listening.subscription)
+            self._services.metrics.sockets.dec()
         for task in done:
             error = task.exception()
             if isinstance(error, _Close):
@@ -170,6 +172,7 @@ class _Connection:
             sent = False
             for push in self._due():
                 await self._send_text(push.text)
+                self._services.metrics.pushes.inc()
                 sent = True
             if not self._first:
                 self._answered.set()

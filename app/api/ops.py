@@ -6,6 +6,7 @@ from sqlalchemy import text
 from app.api.auth import Access
 from app.api.http import Answer, Call, Route
 from app.errors import Unavailable
+from app.metrics import CONTENT_TYPE
 
 
 class HealthAnswer(msgspec.Struct, frozen=True):
@@ -46,7 +47,20 @@ async def ready(call: Call) -> Answer:
     return Answer(msgspec.structs.replace(answer, status="not ready"), 503)
 
 
+async def metrics(call: Call) -> Answer:
+    """What the server counts, for Prometheus."""
+    return Answer(call.services.metrics.text(), headers=((b"content-type", CONTENT_TYPE),))
+
+
 ROUTES = (
+    Route(
+        method="GET",
+        path="/metrics",
+        access=Access(),
+        handler=metrics,
+        summary="What the server counts",
+        answers={200: bytes},
+    ),
     Route(
         method="GET",
         path="/healthz",

@@ -6,6 +6,7 @@ from app.api.auth import Authenticator
 from app.config import Config
 from app.live.hub import Hub
 from app.live.relay import Relay
+from app.metrics import Metrics
 from app.payments.checkout import Checkouts
 from app.payments.gateway import Gateway
 from app.store.catalogue import CatalogueStore
@@ -25,4 +26,5 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     gateway: Gateway
     checkouts: Checkouts
     auth: Authenticator
+    metrics: Metrics
     schema_revision: str

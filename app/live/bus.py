@@ -13,6 +13,7 @@ from typing import Final, Protocol, TypeAlias
 import msgspec
 
 from app.config import Limits
+from app.store.ids import now_ms
 
 log = logging.getLogger("chargly.live")
 
@@ -21,11 +22,20 @@ Publish: TypeAlias = Callable[[list[str]], Awaitable[None]]
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a process tells: wallets that it has changed with their versions, and the catalogue's generation."""
+    """What a process tells the others.
+
+    Args:
+        sender: its name.
+        wallets: which it has changed, with their versions.
+        generation: the catalogue's.
+        at: when it was sent, in milliseconds since 1970.
+
+    """
 
     sender: str
     wallets: list[tuple[str, int]] = []
     generation: int = 0
+    at: int = 0
 
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -150,7 +160,7 @@ class Bus:
         yield _encode(self._notice(chunk)).decode()
 
     def _notice(self, wallets: list[tuple[str, int]]) -> Notice:
-        return Notice(sender=self._sender, wallets=wallets, generation=self._generation)
+        return Notice(sender=self._sender, wallets=wallets, generation=self._generation, at=now_ms())
 
     def _heard(self, text: str) -> None:
         try:

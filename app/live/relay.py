@@ -10,6 +10,7 @@ from app.config import Limits
 from app.errors import ChargeError
 from app.live.bus import Bus, Channel, Notice
 from app.live.hub import Hub
+from app.metrics import Metrics
 from app.store import reads
 from app.store.batch import WalletChange
 from app.store.catalogue import CatalogueStore
@@ -31,6 +32,7 @@ class Relay:
         channel: to the other processes; None where there are none.
         sender: the name of this process.
         limits: `bus_*`, `heal_*` and `catch_up_*`.
+        metrics: where it is told how late notices are.
 
     """
 
@@ -42,11 +44,13 @@ class Relay:
         channel: Channel | None,
         sender: str,
         limits: Limits,
+        metrics: Metrics,
     ) -> None:
         self._db = db
         self._hub = hub
         self._catalogue = catalogue
         self._limits = limits
+        self._metrics = metrics
         self._missed: set[str] = set()
         self._woken = asyncio.Event()
         self.bus = Bus(channel, limits, sender, self._hear)
@@ -73,6 +77,7 @@ class Relay:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _hear(self, notice: Notice) -> None:
+        self._metrics.heard(notice.at)
         for customer_id, version in notice.wallets:
             self._miss(customer_id, version)
         self._hub.generation = max(self._hub.generation, notice.generation)
@@ -109,6 +114,7 @@ class Relay:
         found, more = await reads.moves_since(self._db, customer_id, since, self._limits.live_entries_max)
         entries = [entry for entry in found if entry.version <= wallet.version]
         self._hub.catch_up(wallet, entries, since, more=more)
+        self._metrics.caught_up.inc()
 
     async def _look_again(self) -> None:
         await asyncio.sleep(self._limits.heal_seconds_between * random.uniform(0.8, 1.2))  # noqa: S311 - spreads processes

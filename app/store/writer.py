@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,6 +11,7 @@ from typing import TypeAlias
 
 from app.config import Config
 from app.errors import Busy, ChargeError, Internal, OutcomeUnknown, ShuttingDown, TransactionFailed
+from app.metrics import Metrics
 from app.rules.operations import Operation
 from app.store.batch import Committed, Outcome, WalletChange, write_batch
 from app.store.catalogue import CatalogueStore
@@ -35,6 +37,7 @@ class Writer:
         db: where it writes.
         catalogue: whose `current` prices a batch starts from, and which learns of newer ones.
         config: `write_queue_max`, `write_batch_max` and `write_batches_at_once` bound what waits and what goes at once.
+        metrics: where each transaction is counted.
         on_commit: told the changed wallets and the catalogue's generation, after their commit and before the callers
             are answered; where a batch before is replayed, once that is settled, so that commits are told in order.
 
@@ -46,12 +49,14 @@ class Writer:
         catalogue: CatalogueStore,
         config: Config,
         on_commit: Callable[[list[WalletChange], int], None],
+        metrics: Metrics | None = None,
     ) -> None:
         self._db = db
         self._catalogue = catalogue
         self._limits = config.limits
         self._welcome_credits = config.welcome_credits
         self._on_commit = on_commit
+        self._metrics = metrics or Metrics()
         self._cache = WalletCache(config.limits.wallets_cached_max) if db.dialect.is_sqlite else None
         self._waiting: deque[_Waiting] = deque()
         self._operations_waiting = 0
@@ -67,6 +72,11 @@ class Writer:
     def alive(self) -> bool:
         """Whether it takes operations."""
         return not self._closing
+
+    @property
+    def operations_waiting(self) -> int:
+        """How many operations have not been answered."""
+        return self._operations_waiting
 
     async def close(self) -> None:
         """Writes what waits, then ends. What comes later is refused."""
@@ -132,6 +142,7 @@ class Writer:
         loop = asyncio.get_running_loop()
         flight = _Flight()
         self._flights.append(flight)
+        handed_over = time.perf_counter()
 
         def take() -> Script[Committed]:  # called in the database's thread
             nonlocal begun
@@ -163,6 +174,8 @@ class Writer:
                 self._not_begun = False
             self._operations_waiting -= len(operations)
             self._settle(flight)
+            if operations:
+                self._metrics.batch(list(map(_told, operations, results)), time.perf_counter() - handed_over)
             _give_each(batch, [*results, *([Internal()] * (len(operations) - len(results)))])
 
     async def _replay(self, operations: Sequence[Operation], flight: "_Flight") -> Sequence[Result]:
@@ -254,6 +267,13 @@ class Writer:
                 log.warning("the database still does not write: %r", error)
             except Exception:
                 log.exception("the database still does not write")
+
+
+def _told(operation: Operation, result: Result) -> tuple[str, str]:
+    """An operation's kind and what became of it, as metrics name them."""
+    if isinstance(result, ChargeError):
+        return type(operation).__name__, result.code
+    return type(operation).__name__, "replayed" if result.replayed else "applied"
 
 
 class _Flight:

@@ -15,7 +15,7 @@ from app.api.http import Route
 from app.api.routes import ROUTES
 
 PROTECTED = [route for route in ROUTES if not route.access.public]
-PUBLIC = {"/healthz", "/readyz", "/v1/checkouts/{checkout_id}/status", "/v1/stripe/webhook"}
+PUBLIC = {"/healthz", "/metrics", "/readyz", "/v1/checkouts/{checkout_id}/status", "/v1/stripe/webhook"}
 
 
 def called(route: Route) -> str:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from app.config import Limits
 from app.live.bus import Bus, Notice, Publish
+from app.store.ids import now_ms
 
 LIMITS = Limits(bus_reconnect_seconds_min=0.001, bus_reconnect_seconds_max=0.002)
 
@@ -47,7 +48,9 @@ class Loopback:
 
 async def told(channel: Loopback) -> Notice:
     async with asyncio.timeout(5):
-        return msgspec.json.decode(await channel.texts.get(), type=Notice)
+        notice = msgspec.json.decode(await channel.texts.get(), type=Notice)
+    assert abs(notice.at - now_ms()) < 60_000
+    return replace(notice, at=0)
 
 
 async def until(is_so: Callable[[], bool]) -> None:

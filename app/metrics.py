@@ -1,0 +1,71 @@
+"""What a server counts and measures, as Prometheus reads it."""
+
+import time
+from collections import Counter as Count
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST.encode()
+
+_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
+
+
+class Metrics:
+    """One server's metrics. What happens often is counted a batch at a time."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        GCCollector(registry=registry)
+        self._registry = registry
+        self._operations = Counter(
+            "chargly_operations",
+            "What was asked of the ledger, by kind and result: applied, replayed, or the code of a refusal.",
+            ["kind", "result"],
+            registry=registry,
+        )
+        self._batch_size = Histogram(
+            "chargly_batch_operations", "Operations in one transaction.", buckets=_SIZES, registry=registry
+        )
+        self._batch_seconds = Histogram(
+            "chargly_batch_seconds",
+            "From when a transaction is handed to the database until it is answered.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.refusals = Counter("chargly_refusals", "Requests that were refused, by code.", ["code"], registry=registry)
+        self.sockets = Gauge("chargly_sockets", "Open websockets.", registry=registry)
+        self.pushes = Counter("chargly_pushes", "Wallets' states sent to websockets.", registry=registry)
+        self.caught_up = Counter(
+            "chargly_caught_up", "Wallets read for pages that lacked what others had written.", registry=registry
+        )
+        self._bus_seconds = Histogram(
+            "chargly_bus_seconds",
+            "From another server's sending of a notice until it is heard, by the clocks of both.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+
+    def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """Adds a gauge that is read when it is asked for."""
+        Gauge(name, text, registry=self._registry).set_function(read)
+
+    def batch(self, results: Sequence[tuple[str, str]], seconds: float) -> None:
+        """Counts a transaction: the kind and result of each of its operations, and how long it took."""
+        self._batch_size.observe(len(results))
+        self._batch_seconds.observe(seconds)
+        for (kind, result), count in Count(results).items():
+            self._operations.labels(kind, result).inc(count)
+
+    def heard(self, sent_at_ms: int) -> None:
+        """Measures how long a notice was on its way."""
+        if sent_at_ms:
+            self._bus_seconds.observe(max(0.0, time.time() - sent_at_ms / 1000))
+
+    def text(self) -> bytes:
+        """All of it, in Prometheus's format."""
+        return generate_latest(self._registry)
