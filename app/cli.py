@@ -15,6 +15,7 @@ import typer
 from starlette.types import ASGIApp
 
 from app import __version__
+from app.commands.backing_up import backup_command
 from app.commands.console import AsJSON, note, say, show, with_database, with_open
 from app.commands.ledger import export_command, import_command
 from app.commands.verifying import verify_command
@@ -34,6 +35,7 @@ cli = typer.Typer(
 )
 keys = typer.Typer(help="API keys: made, listed, revoked.", no_args_is_help=True)
 cli.add_typer(keys, name="keys")
+cli.command("backup")(backup_command)
 cli.command("export")(export_command)
 cli.command("import")(import_command)
 cli.command("verify")(verify_command)
