@@ -1,0 +1,106 @@
+"""How each query finds its rows: by an index, on both engines, however long a ledger gets."""
+
+import re
+import sqlite3
+from typing import Any
+
+import pytest
+from postgres import PostgresServer
+from store.test_postgres import new_checkout
+from store.test_verify import a_bit_of_everything
+from store.writing import Ledger, open_ledger
+
+from app.config import Config, Limits
+from app.store import checkouts, keys, reads
+from app.store import sqlite as store_sqlite
+from app.store.dialect import place
+
+GROWING = ("wallets", "members", "grants", "holds", "entries", "checkouts", "api_keys")
+"""Tables that grow with customers and time. The others have a named limit."""
+
+
+async def everything_that_is_asked(ledger: Ledger) -> None:
+    """Each read of a customer, an operator, a job or a page, and a transaction of each kind."""
+    await a_bit_of_everything(ledger)
+    db = ledger.db
+    await checkouts.create(db, new_checkout(1, idempotency_key="k2"))
+    await checkouts.find(db, "co_1")
+    await checkouts.find_by_key(db, "u", "k2", "h")
+    await keys.find_key(db, "hash")
+    await reads.wallet(db, "u")
+    await reads.versions(db, ["u", "a"])
+    await reads.state(db, "u", member="alice")
+    await reads.due_wallets(db, 10)
+    await reads.wallets(db, query=None, low=False, limit=10, after=None)
+    await reads.wallets(db, query=None, low=False, limit=10, after="a")
+    for after in (None, "alice"):
+        await reads.members(db, "u", limit=10, after=after)
+    for status in (None, "open"):
+        for before in (None, "hold_9"):
+            await reads.holds(db, "u", status=status, limit=10, before=before)
+    await reads.hold(db, "hold_left")
+    for wanted in (
+        reads.EntryFilter(),
+        reads.EntryFilter(quiet=True),
+        reads.EntryFilter(kind="hold"),
+        reads.EntryFilter(event="chat.reply", since=1, until=2**52),
+    ):
+        for before in (None, 5):
+            await reads.entries(db, "u", wanted, limit=10, before=before)
+    await reads.moves_since(db, "u", 3, 20)
+    await reads.entry(db, "evt_0")
+    await ledger.catalogue.fresh()
+
+
+@pytest.mark.sqlite
+async def test_sqlite_walks_through_no_table_that_grows(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    made = store_sqlite._connection_class
+
+    def traced(limits: Limits) -> type[sqlite3.Connection]:
+        class Traced(made(limits)):  # type: ignore[misc]
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                self.set_trace_callback(seen.append)
+
+        return Traced
+
+    monkeypatch.setattr(store_sqlite, "_connection_class", traced)
+    async with open_ledger(config) as ledger:
+        await everything_that_is_asked(ledger)
+    monkeypatch.undo()
+    planner = made(config.limits)(place(config.database_url))
+    queries = sorted({sql for sql in seen if re.match(r"SELECT|INSERT|UPDATE|DELETE|WITH", sql)})
+    assert len(queries) > 60
+    walked = [(sql, step) for sql in queries for step in steps(planner, sql) if walks(step)]
+    planner.close()
+    # The first page of all wallets is read in the order of their key, and ends at its limit.
+    assert [sql for sql, _ in walked if not re.search(r"FROM wallets ORDER BY wallets.customer_id\s+LIMIT", sql)] == []
+    assert {step for _, step in walked} == {"SCAN wallets"}
+
+
+def steps(planner: sqlite3.Connection, sql: str) -> list[str]:
+    return [row[3] for row in planner.execute(f"EXPLAIN QUERY PLAN {sql}")]
+
+
+def walks(step: str) -> bool:
+    """Whether it goes through all of a table that grows, or sorts what it found."""
+    words = step.split()
+    return (words[0] == "SCAN" and words[1] in GROWING) or "TEMP B-TREE" in step
+
+
+@pytest.mark.postgresql
+async def test_postgresql_walks_through_no_table_that_grows(config: Config, postgres: PostgresServer) -> None:
+    """Small tables are walked through for good reason, so the planner is told to do so only where there is no index."""
+    url = config.database_url
+    postgres.execute(f"ALTER DATABASE {url.partition('@/')[2].partition('?')[0]} SET enable_seqscan = off")
+    before = walks_counted(postgres, url)
+    async with open_ledger(config) as ledger:
+        await everything_that_is_asked(ledger)
+    after = walks_counted(postgres, url)
+    assert {name: after[name] - before[name] for name in GROWING} == dict.fromkeys(GROWING, 0)
+
+
+def walks_counted(postgres: PostgresServer, url: str) -> dict[str, int]:
+    rows = postgres.execute("SELECT relname, seq_scan FROM pg_stat_user_tables", url)
+    return {row["relname"]: row["seq_scan"] for row in rows}
