@@ -8,6 +8,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.api.connection import Connection, JoinedWrites
 from app.api.http import Refusals, RequestIds
+from app.metrics import Metrics
 
 
 class Wire(asyncio.Transport):
@@ -89,7 +90,7 @@ async def test_a_request_that_the_stopping_server_gives_up_is_told_that_its_outc
     async def nothing() -> Message:
         raise AssertionError
 
-    app = RequestIds(Refusals(hanging, 1000))
+    app = RequestIds(Refusals(hanging, 1000, Metrics()))
     call = asyncio.create_task(app({"type": "http", "method": "POST", "path": "/", "headers": []}, nothing, keep))
     await asyncio.sleep(0)
     call.cancel()
