@@ -20,9 +20,9 @@ from app.config import Config
 from app.errors import ChargeError, IdempotencyConflict, InvalidRequest, Unavailable
 from app.rules.operations import Operation
 from app.rules.wallet import Entry
+from app.store import reads
 from app.store.catalogue import CatalogueStore
 from app.store.db import Database
-from app.store.keyed_entries import entry_with_key
 from app.store.rehearsal import Rehearsal
 from app.store.writer import Result, Writer
 
@@ -212,7 +212,7 @@ async def import_balances(
     submitting = _rehearsal(db) if dry_run else _writing(db, replace(config, welcome_credits=0))
 
     async def recorded(customer_id: str) -> Entry | None:
-        return await entry_with_key(db, customer_id, KEY)
+        return await reads.entry_with_key(db, customer_id, KEY)
 
     with _progress(balances, size) as progress:
         async with submitting as submit:

@@ -49,7 +49,7 @@ class Channel(Protocol):
     """What a connection that cannot be made or is lost raises."""
 
     def connected(self, receive: Callable[[str], None]) -> contextlib.AbstractAsyncContextManager[Publish]:
-        """Connects, listens, and disconnects.
+        """Connects, and disconnects; in between `listen` is to run.
 
         Args:
             receive: called with each text that anybody has sent.
@@ -57,8 +57,8 @@ class Channel(Protocol):
         """
         ...
 
-    async def lost(self) -> None:
-        """Waits until the connection is lost, and raises why."""
+    async def listen(self) -> None:
+        """Hands on what is heard for as long as the connection lasts, and raises why it was lost."""
         ...
 
 
@@ -125,16 +125,16 @@ class Bus:
             pause = min(2 * pause, self._limits.bus_reconnect_seconds_max)
 
     async def _tell_until_lost(self, channel: Channel, publish: Publish) -> None:
-        lost = asyncio.ensure_future(channel.lost())
+        listening = asyncio.ensure_future(channel.listen())
         telling = asyncio.ensure_future(self._tell_all(publish))
         try:
-            done, _ = await asyncio.wait((lost, telling), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait((listening, telling), return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            for task in (lost, telling):
+            for task in (listening, telling):
                 task.cancel()
-            await asyncio.gather(lost, telling, return_exceptions=True)
+            await asyncio.gather(listening, telling, return_exceptions=True)
 
     async def _tell_all(self, publish: Publish) -> None:
         while True:

@@ -54,7 +54,7 @@ class RedisChannel:
             self._listening = None
             await client.aclose()
 
-    async def lost(self) -> None:
+    async def listen(self) -> None:
         """Hands on what is heard until the connection is lost."""
         assert self._listening is not None
         while True:

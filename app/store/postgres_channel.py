@@ -49,7 +49,7 @@ class PostgresChannel:
         finally:
             connection.terminate()
 
-    async def lost(self) -> None:
+    async def listen(self) -> None:
         """Waits for the end of the connection, and asks now and then: a server that has vanished says nothing."""
         while True:
             with contextlib.suppress(TimeoutError):

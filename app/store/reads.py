@@ -13,7 +13,14 @@ from app.store import schema
 from app.store.batch import states
 from app.store.db import Database
 from app.store.ids import now_ms
-from app.store.statements import NamedRead, WalletsRead, encode_document, ledger_statements
+from app.store.statements import (
+    WALLET_COLUMNS,
+    NamedRead,
+    WalletsRead,
+    encode_document,
+    ledger_statements,
+    wallet_of,
+)
 
 _PLACEHOLDER: Final = re.compile(r"\?(\d+)")
 
@@ -178,6 +185,12 @@ async def entry(db: Database, entry_id: str) -> Entry | None:
     return _entry(row) if row else None
 
 
+async def entry_with_key(db: Database, customer_id: str, key: str) -> Entry | None:
+    """The entry that a wallet's idempotency key led to, None where it led to none."""
+    row = await db.fetch_one(_entries_of(customer_id).where(schema.entries.c.idempotency_key == key))
+    return _entry(row) if row else None
+
+
 def _entries_of(customer_id: str) -> Select[Any]:
     return select(schema.entries).where(schema.entries.c.customer_id == customer_id)
 
@@ -189,8 +202,7 @@ def _contains(column: Any, text: str) -> Any:
 
 
 def _wallet(row: Any) -> Wallet:
-    columns = {name: getattr(row, name) for name in Wallet.__struct_fields__}
-    return Wallet(**columns | {"frozen": bool(row.frozen)})
+    return wallet_of([getattr(row, name) for name in WALLET_COLUMNS])
 
 
 def _member(row: Any) -> Member:

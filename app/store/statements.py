@@ -234,6 +234,12 @@ def wallet_row(wallet: Wallet) -> list[Any]:
     return row
 
 
+def wallet_of(row: Sequence[Any]) -> Wallet:
+    """The wallet of a row of `WALLET_COLUMNS`."""
+    columns = dict(zip(WALLET_COLUMNS, row, strict=True))
+    return Wallet(**columns | {"frozen": bool(columns["frozen"])})
+
+
 def wallet_moves(wallet: Wallet) -> tuple[Any, ...]:
     """A wallet's id, and `WALLET_MOVES`."""
     return (

@@ -8,9 +8,10 @@ import msgspec
 
 from app.config import LIMITS
 from app.rules.audit import AUDITED_COLUMNS, Mismatch, WalletAudit
-from app.rules.wallet import Grant, Hold, Member, Wallet
+from app.rules.wallet import Grant, Hold, Member
 from app.store.db import Database, Snapshot
 from app.store.schema import HOLD_OPEN
+from app.store.statements import WALLET_COLUMNS, wallet_of
 
 T = TypeVar("T")
 _HOLD_COLUMNS: Final = tuple(name for name in Hold.__struct_fields__ if name != "metadata")
@@ -45,14 +46,14 @@ class Audit:
 
         """
         async with self._db.snapshot() as snapshot:
-            wallets = self._rows(snapshot, "wallets", Wallet.__struct_fields__)
+            wallets = self._rows(snapshot, "wallets", WALLET_COLUMNS)
             grants = self._rows(snapshot, "grants", Grant.__struct_fields__, order="id")
             holds = self._rows(snapshot, "holds", _HOLD_COLUMNS, where=HOLD_OPEN, order="id")
             members = self._rows(snapshot, "members", Member.__struct_fields__, order="member")
             entries = self._rows(snapshot, "entries", AUDITED_COLUMNS, order="version")
             owned = (entries, grants, holds, members)
             async for row in wallets.every():
-                wallet = _wallet(row)
+                wallet = wallet_of(row)
                 id = wallet.customer_id
                 for rows in owned:
                     if (stray := await rows.stray(id)) is not None:
@@ -153,11 +154,6 @@ class _Rows:
         except StopAsyncIteration:
             self._chunk = ()
         return bool(self._chunk)
-
-
-def _wallet(row: Sequence[Any]) -> Wallet:
-    columns = dict(zip(Wallet.__struct_fields__, row, strict=True))
-    return Wallet(**columns | {"frozen": bool(columns["frozen"])})
 
 
 def _grant(row: Sequence[Any]) -> Grant:

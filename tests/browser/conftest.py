@@ -47,7 +47,7 @@ def _missing(what: str) -> NoReturn:
 async def chromium() -> AsyncIterator[Browser]:
     """One browser for all tests."""
     if importlib.util.find_spec("playwright") is None:
-        _missing("Playwright is not installed: pip install 'chargly[test]'")
+        _missing("Playwright is not installed: in the checkout, pip install '.[test]'")
     from playwright.async_api import async_playwright
 
     async with async_playwright() as playwright:

@@ -41,7 +41,7 @@ class Loopback:
 
         yield publish
 
-    async def lost(self) -> None:
+    async def listen(self) -> None:
         await self.cut.wait()
         raise ConnectionResetError
 
