@@ -32,8 +32,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def credits_left(demo: ServerProcess) -> Iterator[int]:
-    """The demo's wallet, filled to 1,000 credits."""
+    """The demo's wallet, filled to 1,000 credits while the agents rest, whatever the test before left on."""
     with demo.client() as api:
+        traffic(api, running=False)
         fill(api, 1_000)
         yield 1_000
 
@@ -43,11 +44,19 @@ def traffic(api: httpx.Client, *, running: bool) -> None:
 
 
 def fill(api: httpx.Client, credits: int) -> None:
-    """Brings the demo's wallet to a balance."""
-    missing = credits - api.get(f"/v1/wallets/{CUSTOMER}").json()["balance"]
-    if missing:
+    """Brings the demo's wallet to a balance. An agent may spend between the reading and the change: then once more."""
+    for _ in range(20):
+        missing = credits - api.get(f"/v1/wallets/{CUSTOMER}").json()["balance"]
+        if not missing:
+            return
         change = {"credits": missing, "reason": "test"}
-        api.post(f"/v1/wallets/{CUSTOMER}/adjustments", json=change).raise_for_status()
+        answer = api.post(f"/v1/wallets/{CUSTOMER}/adjustments", json=change)
+        if answer.status_code == httpx.codes.PAYMENT_REQUIRED:
+            continue
+        answer.raise_for_status()
+        if answer.json()["balance"] == credits:
+            return
+    pytest.fail(f"The wallet did not come to rest at {credits} credits")
 
 
 def balance(page: Page) -> Locator:
