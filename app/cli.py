@@ -4,25 +4,23 @@ What only a server needs is imported where one is started, so that the other com
 """
 
 import errno
-import logging
 import socket
 import sys
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 import typer
-from starlette.types import ASGIApp
 
 from app import __version__
 from app.commands.backing_up import backup_command
-from app.commands.console import AsJSON, note, say, show, with_database, with_open
+from app.commands.console import AsJSON, say, show, with_open
+from app.commands.keys import keys
 from app.commands.ledger import export_command, import_command
 from app.commands.verifying import verify_command
-from app.config import Config, load, url_host
+from app.config import WORKERS_MAX, Config, load, url_host
 from app.errors import ChargeError, StartRefused
-from app.rules.times import rfc3339
-from app.store.keys import ApiKey, create_key, list_keys, revoke_key
+from app.logs import set_up_logging
+from app.store.dialect import dialect_of
+from app.store.keys import list_keys
 from app.store.migrate import ledger_name, migrate
 from app.store.server_lock import ServerLock
 
@@ -33,20 +31,11 @@ cli = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
-keys = typer.Typer(help="API keys: made, listed, revoked.", no_args_is_help=True)
 cli.add_typer(keys, name="keys")
 cli.command("backup")(backup_command)
 cli.command("export")(export_command)
 cli.command("import")(import_command)
 cli.command("verify")(verify_command)
-
-
-class KeyScope(StrEnum):
-    """What a key may do; `admin` may do everything."""
-
-    METER = "meter"
-    PRICES = "prices"
-    ADMIN = "admin"
 
 
 def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
@@ -66,17 +55,29 @@ def options(
 
 
 @cli.command("serve")
-def serve_command() -> None:
+def serve_command(
+    workers: Annotated[
+        int, typer.Option(min=1, max=WORKERS_MAX, help="Processes that share the port; more than one needs PostgreSQL.")
+    ] = 1,
+) -> None:
     """Run the server."""
     from app.main import create_app
+    from app.serving import serve, serve_with_workers
 
     config = load()
+    if workers > 1 and dialect_of(config.database_url).is_sqlite:
+        raise StartRefused(
+            "--workers above 1 needs a PostgreSQL database, and DATABASE_URL names a file, which one process serves."
+        )
     with _listen(config) as listening, ServerLock(config.database_url):
         migrate(config)
         say(f"Chargly {__version__} listens on {_address(listening)} and keeps its ledger in {ledger_name(config)}.")
         if config.api_key is None and not with_open(config, list_keys):
             say("There are no keys yet: chargly keys create --name ops --scope admin")
-        _run(create_app(config), config, listening)
+        if workers > 1:
+            serve_with_workers(config, listening, workers)
+        else:
+            serve(create_app(config), config, listening)
 
 
 @cli.command("demo")
@@ -84,6 +85,7 @@ def demo_command() -> None:
     """Run the server with a demo wallet, an autoplay of AI actions, and a Stripe sandbox where no key is set."""
     from app import demo
     from app.main import create_demo_app
+    from app.serving import serve
 
     loaded = load()
     config = demo.configured(loaded)
@@ -93,7 +95,7 @@ def demo_command() -> None:
             demo.check_ledger(config)
             migrate(config)
             say(demo.welcome(config, _address(listening), key_is_ours=loaded.api_key is None))
-            _run(create_demo_app(config), config, listening)
+            serve(create_demo_app(config), config, listening)
 
 
 @cli.command("migrate")
@@ -110,47 +112,9 @@ def version_command(*, as_json: AsJSON = False) -> None:
     show({"version": __version__}, f"chargly {__version__}", as_json=as_json)
 
 
-@keys.command("create")
-def keys_create(
-    name: Annotated[str, typer.Option(help="Who or what uses it.", min=1)],
-    scope: Annotated[KeyScope, typer.Option(help="What it may do.")],
-    *,
-    as_json: AsJSON = False,
-) -> None:
-    """Make a key. It is shown now and never again: on standard output, alone."""
-    key, secret = with_database(lambda db: create_key(db, name, scope.value), only_existing=False)
-    ledger = ledger_name(load())
-    show(_key_fields(key) | {"key": secret, "ledger": ledger}, secret, as_json=as_json)
-    if not as_json:
-        note(f"It opens the ledger {ledger}. Keep it: it is not shown again.")
-
-
-@keys.command("list")
-def keys_list(*, as_json: AsJSON = False) -> None:
-    """List keys, without their secrets."""
-    found = with_database(list_keys)
-    ledger = ledger_name(load())
-    if found or as_json:
-        fields = {"keys": [_key_fields(key) for key in found], "ledger": ledger}
-        show(fields, "\n".join(_line(key) for key in found), as_json=as_json)
-    if not as_json:
-        note(f"Keys of the ledger {ledger}." if found else f"The ledger {ledger} has no keys yet.")
-
-
-@keys.command("revoke")
-def keys_revoke(key: Annotated[str, typer.Argument(help="Its id or name.")], *, as_json: AsJSON = False) -> None:
-    """Revoke a key; running servers feel it within five seconds."""
-    revoked = with_database(lambda db: revoke_key(db, key))
-    ledger = ledger_name(load())
-    text = f"Revoked {revoked.name} ({revoked.id}) of the ledger {ledger}."
-    show({"keys": [_key_fields(revoked)], "ledger": ledger}, text, as_json=as_json)
-
-
 def main() -> None:
     """Runs the command; what refuses to start says why in one sentence and exits with 1."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for quiet in ("httpx", "stripe", "alembic", "databases"):
-        logging.getLogger(quiet).setLevel(logging.WARNING)
+    set_up_logging()
     try:
         cli()
     except StartRefused as refused:
@@ -187,46 +151,6 @@ def _why_not_listening(config: Config, error: OSError) -> str:
     return f"{where} cannot be listened on ({said}): stop what uses it, or set PORT to another one."
 
 
-def _run(app: ASGIApp, config: Config, listening: socket.socket) -> None:
-    import uvicorn
-
-    from app.api.connection import Connection
-
-    limits = config.limits
-    # SQLite's thread needs the GIL back after each statement, and a busy loop would keep it for the default 5 ms.
-    sys.setswitchinterval(limits.gil_switch_seconds)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            loop="uvloop",
-            http=Connection,
-            ws="websockets-sansio",
-            ws_max_size=limits.live_message_bytes_max,
-            ws_per_message_deflate=False,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=limits.shutdown_seconds_max,
-        )
-    )
-    server.run(sockets=[listening])
-    if not server.started:
-        sys.exit(1)
-
-
 def _address(listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
     return f"http://{url_host(host)}:{port}"
-
-
-def _line(key: ApiKey) -> str:
-    until = "open" if key.revoked_at is None else f"revoked {rfc3339(key.revoked_at)}"
-    return f"{key.id}  {key.scope:<6}  made {rfc3339(key.created_at)}  {until:<32}  {key.name}"
-
-
-def _key_fields(key: ApiKey) -> dict[str, Any]:
-    times = {
-        "created_at": rfc3339(key.created_at),
-        "revoked_at": None if key.revoked_at is None else rfc3339(key.revoked_at),
-    }
-    return msgspec.structs.asdict(key) | times

@@ -33,6 +33,8 @@ API_KEY_CHARACTERS_MAX: Final = 200
 CUSTOMER_ID_CHARACTERS_MAX: Final = 255
 INSERT_ROWS_MAX: Final = 128
 """Rows of one statement on SQLite: a text for each size, kept prepared, and few enough for its limit of parameters."""
+WORKERS_MAX: Final = 64
+"""Processes of one `chargly serve`."""
 METADATA_DEPTH_MAX: Final = 32
 """Objects and lists inside of each other, the metadata itself being the first."""
 QUANTITY_MAX: Final = 10**9
@@ -69,6 +71,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     transactions_waiting_max: int = 1_000
     write_recovery_seconds: float = 1.0
     settle_seconds_between: float = 1.0
+    lease_seconds: float = 10.0
+    metrics_seconds_between: float = 1.0
     settle_wallets_at_once: int = 500
     sqlite_busy_wait_ms: int = 5_000
     sqlite_wal_pages_checkpoint: int = 4_000
@@ -120,6 +124,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     import_refused_shown_max: int = 20
 
     shutdown_seconds_max: int = 10
+    worker_answer_seconds_max: int = 10
 
 
 LIMITS: Final = Limits()

@@ -15,7 +15,7 @@ from app.api.routes import Router, starlette_routes
 from app.api.services import Services
 from app.config import Config
 from app.demo import Demo
-from app.live.bus import Channel
+from app.live.channels import open_channel
 from app.live.hub import Hub
 from app.live.relay import Relay
 from app.metrics import Metrics
@@ -23,7 +23,6 @@ from app.payments.checkout import Checkouts
 from app.payments.gateway import Gateway
 from app.store.catalogue import CatalogueStore
 from app.store.db import Database
-from app.store.dialect import dialect_of
 from app.store.instance import read_instance
 from app.store.schema import REVISION
 from app.store.writer import Writer
@@ -82,20 +81,6 @@ def create_demo_app(config: Config) -> ASGIApp:
     return create_app(config, more_routes=demo.routes, background=demo.running)
 
 
-def _channel(config: Config, epoch: str) -> Channel | None:
-    """How the processes that share a ledger hear of each other; the epoch keeps ledgers apart."""
-    name = f"chargly:{epoch}"
-    if config.bus_url is not None:
-        from app.live.redis_channel import RedisChannel  # noqa: PLC0415 - redis is there only with its extra
-
-        return RedisChannel(config.bus_url, name, config.limits)
-    if dialect_of(config.database_url).is_sqlite:
-        return None
-    from app.store.postgres_channel import PostgresChannel  # noqa: PLC0415 - asyncpg is there only with its extra
-
-    return PostgresChannel(config, name)
-
-
 @contextlib.asynccontextmanager
 async def _services(config: Config, metrics: Metrics) -> AsyncIterator[Services]:
     hub = Hub(config.limits)
@@ -107,16 +92,24 @@ async def _services(config: Config, metrics: Metrics) -> AsyncIterator[Services]
         catalogue = CatalogueStore(db, config.limits)
         hub.epoch = instance.epoch
         hub.generation = (await catalogue.fresh()).generation
-        relay = Relay(
-            db, hub, catalogue, _channel(config, instance.epoch), secrets.token_hex(8), config.limits, metrics
-        )
+        auth = Authenticator(db, config, config.token_secret or instance.token_secret)
+        name = secrets.token_hex(8)
+        channel = open_channel(config, instance.epoch)
+        relay = Relay(db, hub, catalogue, channel, name, config.limits, metrics)
+        relay.on_keys_changed = auth.forget_keys
         writer = Writer(db, catalogue, config, relay.publish, metrics)
-        metrics.watch("chargly_queue_operations", "Operations not answered yet.", lambda: writer.operations_waiting)
         metrics.watch(
-            "chargly_bus_connected", "1 where other servers are told and heard.", lambda: relay.bus.is_connected
+            "chargly_queue_operations", "Operations not answered yet.", lambda: writer.operations_waiting, "livesum"
+        )
+        metrics.watch(
+            "chargly_bus_connected",
+            "1 where other servers are told and heard.",
+            lambda: relay.bus.is_connected,
+            "livemin",
         )
         try:
             yield Services(
+                name=name,
                 config=config,
                 db=db,
                 catalogue=catalogue,
@@ -125,7 +118,7 @@ async def _services(config: Config, metrics: Metrics) -> AsyncIterator[Services]
                 relay=relay,
                 gateway=gateway,
                 checkouts=Checkouts(db, writer, catalogue, gateway, config),
-                auth=Authenticator(db, config, config.token_secret or instance.token_secret),
+                auth=auth,
                 metrics=metrics,
                 schema_revision=REVISION,
             )

@@ -1,13 +1,21 @@
-"""What a server counts and measures, as Prometheus reads it."""
+"""What a server counts and measures, as Prometheus reads it.
 
+Processes of one server answer for all of them: each keeps its numbers in a file of a folder that they share, which is
+prometheus-client's own way, and whichever is asked adds them up.
+"""
+
+import os
 import time
 from collections import Counter as Count
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable that names the shared folder; prometheus-client reads it when it is imported."""
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST.encode()
 
 _SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -15,13 +23,21 @@ _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 
 
 class Metrics:
-    """One server's metrics. What happens often is counted a batch at a time."""
+    """One server's metrics. What happens often is counted a batch at a time.
+
+    Where several processes share a folder, `process_*` and `python_gc_*` are left out: they would be of whichever was
+    asked.
+    """
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        GCCollector(registry=registry)
+        self.are_shared = bool(os.environ.get(SHARED_FOLDER))
+        """Whether `text` answers for other processes too, which read what this one has sampled."""
+        if not self.are_shared:
+            ProcessCollector(registry=registry)
+            GCCollector(registry=registry)
         self._registry = registry
+        self._watched: list[tuple[Gauge, Callable[[], float]]] = []
         self._operations = Counter(
             "chargly_operations",
             "What was asked of the ledger, by kind and result: applied, replayed, or the code of a refusal.",
@@ -38,7 +54,7 @@ class Metrics:
             registry=registry,
         )
         self.refusals = Counter("chargly_refusals", "Requests that were refused, by code.", ["code"], registry=registry)
-        self.sockets = Gauge("chargly_sockets", "Open websockets.", registry=registry)
+        self.sockets = Gauge("chargly_sockets", "Open websockets.", registry=registry, multiprocess_mode="livesum")
         self.pushes = Counter("chargly_pushes", "Wallets' states sent to websockets.", registry=registry)
         self.caught_up = Counter(
             "chargly_caught_up", "Wallets read for pages that lacked what others had written.", registry=registry
@@ -50,9 +66,14 @@ class Metrics:
             registry=registry,
         )
 
-    def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """Adds a gauge that is read when it is asked for."""
-        Gauge(name, text, registry=self._registry).set_function(read)
+    def watch(self, name: str, text: str, read: Callable[[], float], of_all: Literal["livesum", "livemin"]) -> None:
+        """Adds a gauge that is read whenever the metrics are sampled; `of_all` is how processes' values become one."""
+        self._watched.append((Gauge(name, text, registry=self._registry, multiprocess_mode=of_all), read))
+
+    def sample(self) -> None:
+        """Reads what is watched."""
+        for gauge, read in self._watched:
+            gauge.set(read())
 
     def batch(self, results: Sequence[tuple[str, str]], seconds: float) -> None:
         """Counts a transaction: the kind and result of each of its operations, and how long it took."""
@@ -67,5 +88,15 @@ class Metrics:
             self._bus_seconds.observe(max(0.0, time.time() - sent_at_ms / 1000))
 
     def text(self) -> bytes:
-        """All of it, in Prometheus's format."""
-        return generate_latest(self._registry)
+        """All of it, in Prometheus's format; what other processes watch as they sampled it last."""
+        self.sample()
+        registry = self._registry
+        if self.are_shared:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)
+        return generate_latest(registry)
+
+
+def forget_process(pid: int) -> None:
+    """Takes a process that has ended out of the gauges of those that live; what it counted stays counted."""
+    mark_process_dead(pid, os.environ[SHARED_FOLDER])

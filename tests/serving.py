@@ -37,7 +37,10 @@ def free_port() -> int:
 
 
 class ServerProcess:
-    """One `chargly` process on a port of its own, and on a file unless DATABASE_URL is given; a restart keeps both."""
+    """One `chargly` process on a port of its own, and on a file unless DATABASE_URL is given; a restart keeps both.
+
+    With more than one word in its command it is the installed script that runs: what is forked may have no children.
+    """
 
     def __init__(self, folder: Path, command: str = "serve", **env: str) -> None:
         self.folder = folder
@@ -54,7 +57,7 @@ class ServerProcess:
             **env,
         }
         self.log = folder / "server.log"
-        self.process: Forked | None = None
+        self.process: Forked | subprocess.Popen[bytes] | None = None
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Runs another `chargly` command with the same settings, to its end."""
@@ -68,7 +71,7 @@ class ServerProcess:
             return subprocess.CompletedProcess(words, code, out.read_text(), err.read_text())
 
     def start(self) -> "ServerProcess":
-        self.process = Forked([self.command], self.env, self.folder, self.log, self.log)
+        self.process = self._begin()
         deadline = time.monotonic() + START_SECONDS_MAX
         with httpx.Client(timeout=1, verify=False) as client:
             while time.monotonic() < deadline:
@@ -79,6 +82,13 @@ class ServerProcess:
                         return self
                 time.sleep(0.02)
         raise RuntimeError(f"chargly {self.command} was not ready:\n{self.log.read_text()[-3000:]}")
+
+    def _begin(self) -> Forked | subprocess.Popen[bytes]:
+        words = self.command.split()
+        if len(words) == 1:
+            return Forked(words, self.env, self.folder, self.log, self.log)
+        with self.log.open("ab") as log:
+            return subprocess.Popen([chargly(), *words], env=self.env, cwd=self.folder, stdout=log, stderr=log)
 
     def stop(self, how: int = signal.SIGTERM) -> None:
         if self.process is None:

@@ -111,6 +111,10 @@ class Authenticator:
             raise InvalidKey
         return Credential(name=key.name, scope=key.scope)
 
+    def forget_keys(self) -> None:
+        """Looks every key up again: one of them was revoked."""
+        self._known.clear()
+
     def by_token(self, token: str) -> Credential:
         """The credential of a widget token: a JWT in HS256 with `sub`, `exp` (a day ahead at most) and `scopes`.
 

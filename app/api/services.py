@@ -15,8 +15,9 @@ from app.store.writer import Writer
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of one running process."""
+    """The parts of one running process, and its name among those that share a database."""
 
+    name: str
     config: Config
     db: Database
     catalogue: CatalogueStore

@@ -28,6 +28,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         sender: its name.
         wallets: which it has changed, with their versions.
         generation: the catalogue's.
+        keys: whether an API key has been revoked.
         at: when it was sent, in milliseconds since 1970.
 
     """
@@ -35,6 +36,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sender: str
     wallets: list[tuple[str, int]] = []
     generation: int = 0
+    keys: bool = False
     at: int = 0
 
 
@@ -42,11 +44,16 @@ _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(Notice).decode
 
 
+def encode_notice(notice: Notice) -> str:
+    """A notice as it is sent."""
+    return _encode(notice).decode()
+
+
 class Channel(Protocol):
     """A way to the other processes."""
 
     failures: tuple[type[Exception], ...]
-    """What a connection that cannot be made or is lost raises."""
+    """What a connection that cannot be made or is lost raises; TimeoutError is among them."""
 
     def connected(self, receive: Callable[[str], None]) -> contextlib.AbstractAsyncContextManager[Publish]:
         """Connects, and disconnects; in between `listen` is to run.
@@ -153,11 +160,11 @@ class Bus:
         for wallet in wallets:
             length = len(_encode(wallet)) + 1
             if size + length > room:
-                yield _encode(self._notice(chunk)).decode()
+                yield encode_notice(self._notice(chunk))
                 chunk, size = [], 0
             chunk.append(wallet)
             size += length
-        yield _encode(self._notice(chunk)).decode()
+        yield encode_notice(self._notice(chunk))
 
     def _notice(self, wallets: list[tuple[str, int]]) -> Notice:
         return Notice(sender=self._sender, wallets=wallets, generation=self._generation, at=now_ms())

@@ -51,6 +51,8 @@ class Relay:
         self._catalogue = catalogue
         self._limits = limits
         self._metrics = metrics
+        self.on_keys_changed: Callable[[], None] = lambda: None
+        """Told that an API key was revoked elsewhere."""
         self._missed: set[str] = set()
         self._woken = asyncio.Event()
         self.bus = Bus(channel, limits, sender, self._hear)
@@ -81,6 +83,8 @@ class Relay:
         for customer_id, version in notice.wallets:
             self._miss(customer_id, version)
         self._hub.generation = max(self._hub.generation, notice.generation)
+        if notice.keys:
+            self.on_keys_changed()
 
     def _miss(self, customer_id: str, version: int) -> None:
         if self._hub.listening(customer_id) and (self._hub.oldest_version(customer_id) or 0) < version:

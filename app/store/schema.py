@@ -25,7 +25,7 @@ from app.config import BALANCE_MAX
 APPLICATION_ID: Final = 0x43484752
 """`CHGR` in SQLite's header: a file with another one is not ours."""
 
-REVISION: Final = "0002"
+REVISION: Final = "0003"
 """The newest migration, which makes the tables what they are below."""
 
 GRANT_LIVE: Final = "(remaining > 0 OR next_at IS NOT NULL)"
@@ -100,6 +100,8 @@ wallets = _table(
     Index(
         "wallets_due", "due_at", sqlite_where=text("due_at IS NOT NULL"), postgresql_where=text("due_at IS NOT NULL")
     ),
+    # Those that may be low. With the balance in an index, PostgreSQL would write all of a wallet's for each event.
+    _partial_index("wallets_with_threshold", "customer_id", "low_balance_threshold IS NOT NULL"),
 )
 
 members = _table(
@@ -286,4 +288,12 @@ api_keys = _table(
     PrimaryKeyConstraint("id"),
     CheckConstraint("scope IN ('meter', 'prices', 'admin')", name="scope"),
     Index("api_keys_by_hash", "hash", unique=True),
+)
+
+leases = _table(
+    "leases",
+    _text("name"),
+    _text("holder"),
+    _whole("until"),
+    PrimaryKeyConstraint("name"),
 )
