@@ -30,6 +30,7 @@ from app.store.dialect import Dialect
 from app.store.statements import (
     KeyOfCheckout,
     LedgerStatements,
+    Locked,
     NamedRead,
     SeenRead,
     WalletsRead,
@@ -52,6 +53,7 @@ _WITH_DERIVED_ID: Final = (TopUp, Reverse, Capture, Release, VoidGrant)
 _FOR_MEMBERS: Final = (Event, MakeHold, LimitMember)
 _OF_HOLDS: Final = (Capture, Release)
 _NONE: Final[Mapping[str, Any]] = {}
+_locked_decoder: Final = msgspec.json.Decoder(Locked)
 _wallets_decoder: Final = msgspec.json.Decoder(WalletsRead)
 _named_decoder: Final = msgspec.json.Decoder(NamedRead)
 _seen_decoder: Final = msgspec.json.Decoder(SeenRead)
@@ -91,7 +93,7 @@ def write_batch(
     welcome_credits: int,
     *,
     retried: bool = False,
-    cache: WalletCache | None = None,
+    cache: WalletCache,
 ) -> Script[Committed]:
     """The script of a batch.
 
@@ -101,22 +103,26 @@ def write_batch(
         known: the catalogue as last read; it is read again where its generation has moved.
         welcome_credits: what a new wallet is given.
         retried: whether an earlier attempt may have committed, so that each operation's id is looked up first.
-        cache: of the wallets as the batches before left them; only with SQLite's dialect.
+        cache: of the wallets as the batches before left them.
 
     """
     sql = ledger_statements(dialect)
     customers = sorted({op.customer_id for op in operations})
-    for lock in sql.locks:
-        yield lock, (encode_document(customers).decode(),)
     # Every process sharing a database goes by the database's clock; a file of SQLite has one process and its clock.
     now = time.time_ns() // 1_000_000
     names = _named_by(operations)
-    read, at_hand = WalletsRead(known.generation, [], [], [], []), {}
-    if cache is not None:
-        [[read.generation, *ground]] = yield sql.read_ground, (cache.last_entry_id,)
+    versions: Mapping[str, int] | None = None
+    if dialect.is_sqlite:
+        [[generation, *ground]] = yield sql.read_ground, (cache.last_entry_id,)
         cache.begin(Ground(*ground))
-        # What an operation names belongs to a state too, so the wallet is read with it.
-        at_hand = cache.known((id for id in customers if names is None or id not in names.customers), now)
+    else:
+        locked = yield from _lock(sql, customers, cache.last_entry_id)
+        generation, now, versions = locked.generation, locked.now, dict(locked.wallets)
+        cache.begin(Ground(locked.connection, 0, locked.last_is_there))
+    # What an operation names belongs to a state too, so the wallet is read with it.
+    unnamed = [id for id in customers if names is None or id not in names.customers]
+    at_hand = cache.known(unnamed, now, versions)
+    read = WalletsRead(generation, [], [], [], [])
     if len(at_hand) < len(customers):
         unread = encode_document([id for id in customers if id not in at_hand]).decode()
         [[text]] = yield sql.read_wallets, (unread, now) if dialect.is_sqlite else (unread,)
@@ -137,12 +143,27 @@ def write_batch(
     before = states(read, named) | at_hand
     batch = _Batch(before, seen, retried=retried)
     outcomes = [batch.apply(operation, catalogue, now, welcome_credits) for operation in operations]
-    yield from batch.statements(sql)
-    if sql.locks and (unopened := batch.unopened(operations)):
+    yield from (statement for statement in dialect.together([*batch.statements(sql)]))
+    yield from batch.paid_checkouts()
+    if not dialect.is_sqlite and (unopened := batch.unopened(operations)):
         yield sql.unlock_unopened, (encode_document(unopened).decode(),)
-    if cache is not None:
-        cache.leave(*batch.left())
+    cache.leave(*batch.left())
     return Committed(outcomes, batch.changes(), catalogue)
+
+
+def _lock(sql: LedgerStatements, customers: Sequence[str], last_entry_id: str) -> Script[Locked]:
+    """Locks the wallets of a batch, in the order of their ids, and makes those that are not there."""
+    [[text]] = yield sql.lock_wallets, (encode_document(customers).decode(), last_entry_id)
+    locked = _locked_decoder.decode(text)
+    there = {customer_id for customer_id, _ in locked.wallets}
+    if missing := [id for id in customers if id not in there]:
+        some = encode_document(missing).decode()
+        yield sql.make_wallets, (some,)
+        [[text]] = yield sql.lock_wallets, (some, last_entry_id)
+        made = _locked_decoder.decode(text)
+        made.wallets += locked.wallets
+        return made
+    return locked
 
 
 def states(read: WalletsRead, named: NamedRead) -> dict[str, State]:
@@ -248,7 +269,7 @@ class _Batch:
                 self._paid_checkouts.append(op.checkout_id)
 
     def statements(self, sql: LedgerStatements) -> Iterator[Statement]:
-        """What is to be written, wallets first: the other tables point to them."""
+        """What is to be written, no row by two of them; wallets first, since the other tables point to them."""
         wallets = [self._states[id].wallet for id in self._moved - self._made_or_set]
         yield from sql.wallets_update.statements([wallet_moves(wallet) for wallet in wallets])
         yield from sql.wallets_upsert.statements([wallet_row(self._states[id].wallet) for id in self._made_or_set])
@@ -267,6 +288,9 @@ class _Batch:
         yield from sql.holds_upsert.statements([hold_row(id, hold) for (id, _), hold in self._holds.items()])
         yield from sql.members_upsert.statements([(id, *astuple(one)) for (id, _), one in self._members.items()])
         yield from sql.entries_insert.statements([entry_row(entry) for entry in self._entries])
+
+    def paid_checkouts(self) -> Iterator[Statement]:
+        """Marks the checkouts whose money has come."""
         for checkout_id in self._paid_checkouts:
             yield "UPDATE checkouts SET status = 'paid' WHERE id = ?", (checkout_id,)
 

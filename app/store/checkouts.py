@@ -57,12 +57,13 @@ async def create(db: Database, checkout: Checkout) -> Checkout:
             return checkout
         # An event of another process with the same key is found, or waits and finds this. A customer without a wallet
         # has nothing to lock, so an empty one is made, as the ledger does it, and taken away again.
-        for lock in sql.locks:
-            yield lock, (customers,)
+        if not db.dialect.is_sqlite:
+            yield sql.make_wallets, (customers,)
+            yield sql.lock_wallets, (customers, "")
         first = yield from _first_with_key(checkout)
         if first is None:
             yield _INSERT, msgspec.structs.astuple(checkout)
-        if sql.locks:
+        if not db.dialect.is_sqlite:
             yield sql.unlock_unopened, (customers,)
         return first or checkout
 

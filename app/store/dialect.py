@@ -68,6 +68,16 @@ class Dialect:
         """What stands behind a SELECT to lock its rows; on SQLite a transaction has the one lock from its start."""
         return "" if self.is_sqlite else " FOR UPDATE"
 
+    def together(self, statements: Sequence[Statement]) -> Sequence[Statement]:
+        """Statements that write different rows: as one where each costs the way to a server and back.
+
+        All of them see the rows as they were before the first.
+        """
+        if self.is_sqlite or len(statements) < 2:
+            return statements
+        parts = ", ".join(f"part_{number} AS ({sql})" for number, (sql, _) in enumerate(statements))
+        return [(f"WITH {parts} SELECT 1", list(chain.from_iterable(parameters for _, parameters in statements)))]
+
     def clock(self) -> str | None:
         """An expression for the database's clock in milliseconds; None where the process's own is as good."""
         return None if self.is_sqlite else "(extract(epoch FROM statement_timestamp()) * 1000)::bigint"

@@ -8,6 +8,7 @@ back after a failed COMMIT, so BEGIN and COMMIT are sent here.
 import asyncio
 import contextlib
 import logging
+import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
@@ -86,9 +87,13 @@ class PostgresEngine:
         )
 
     async def prepare_writer(self, held: HeldConnection) -> None:
-        """Its statements find rows by their keys. A plan made for empty tables would go on reading full ones whole."""
+        """Gives it a name of its own, by which a batch knows whether it follows on the one before.
+
+        Its statements find rows by their keys: a plan made for empty tables would go on reading full ones whole.
+        """
         await held.raw_connection.execute(
-            "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
+            "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;"
+            f"SET chargly.connection = '{secrets.token_hex(8)}'"
         )
 
     async def run(self, held: HeldConnection, attempt: Attempt[T]) -> T:

@@ -11,6 +11,7 @@ from app.rules.wallet import Wallet
 from app.store.batch import Outcome, write_batch
 from app.store.db import Script, Snapshot
 from app.store.dialect import Dialect
+from app.store.wallet_cache import WalletCache
 from app.store.writer import Result
 
 T = TypeVar("T")
@@ -50,7 +51,7 @@ class Rehearsal:
         """
         earlier = [self._earlier(operation) for operation in operations]
         fresh = [operation for operation, known in zip(operations, earlier, strict=True) if known is None]
-        script = write_batch(self._dialect, fresh, Catalogue(0, {}), self._welcome_credits)
+        script = write_batch(self._dialect, fresh, Catalogue(0, {}), self._welcome_credits, cache=WalletCache(0))
         results = iter((await _without_writes(self._snapshot, script)).outcomes if fresh else ())
         answers = [known or next(results) for known in earlier]
         self._remember(op for op, answer in zip(operations, answers, strict=True) if isinstance(answer, Outcome))
@@ -77,7 +78,7 @@ async def _without_writes(snapshot: Snapshot, script: Script[T]) -> T:
     try:
         while True:
             sql, parameters = script.send(rows)  # type: ignore[arg-type]
-            reads = sql.startswith("SELECT") and "FOR UPDATE" not in sql
-            rows = [row async for chunk in snapshot.stream(sql, parameters, 1) for row in chunk] if reads else []
+            reads = snapshot.stream(sql.replace(" FOR UPDATE", ""), parameters, 1)
+            rows = [row async for chunk in reads for row in chunk] if sql.startswith("SELECT") else []
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]

@@ -60,6 +60,20 @@ class MemberRow(Member, frozen=True, kw_only=True, array_like=True):
     """A member as they are read."""
 
 
+class Locked(msgspec.Struct):
+    """Wallets that a transaction has locked on PostgreSQL, with their versions, as of when it had the locks.
+
+    `connection` names the connection; `last_is_there` says whether the entry that was asked for is; `now` is the
+    database's clock in milliseconds.
+    """
+
+    generation: int
+    connection: str
+    last_is_there: bool
+    wallets: list[tuple[str, int]]
+    now: int
+
+
 class WalletsRead(msgspec.Struct):
     """The wallets of a batch. `now` is None where our own clock counts.
 
@@ -111,14 +125,15 @@ class LedgerStatements:
         self.holds_upsert = self._upsert(schema.holds, ("customer_id", *_HOLD_COLUMNS), key, ("status", "closed_at"))
         self.members_upsert = self._upsert(schema.members, ("customer_id", *_MEMBER_COLUMNS), ("customer_id", "member"))
         self.entries_insert = Insert(dialect, schema.entries, ENTRY_COLUMNS)
-        self.locks = self._locks()
+        self.lock_wallets = self._lock_wallets()
+        self.make_wallets = self._make_wallets()
         self.unlock_unopened = f"DELETE FROM wallets WHERE version = 0 AND customer_id IN {dialect.listed('?1')}"
         self.read_wallets = self._read_wallets()
         self.read_ground = (
             "SELECT generation, connection_number(), (SELECT data_version FROM pragma_data_version),"
             " ?1 = '' OR EXISTS (SELECT 1 FROM entries WHERE id = ?1) FROM instance"
         )
-        """SQLite's alone: the catalogue's generation, and what a `wallet_cache.Ground` says of the entry `?1`."""
+        """On SQLite: the catalogue's generation, and what a `wallet_cache.Ground` says of the entry `?1`."""
         self.read_named = self._read_named()
         self.read_seen = self._read_seen()
 
@@ -129,24 +144,33 @@ class LedgerStatements:
         sets = ", ".join(f"{name} = excluded.{name}" for name in rest)
         return Insert(self._dialect, table, columns, f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {sets}")
 
-    def _locks(self) -> tuple[str, ...]:
-        """What makes or locks the wallets of `?1`, which is sorted; nothing where one writes at a time.
+    def _lock_wallets(self) -> str:
+        """On PostgreSQL: locks those of `?1` that are there, in the order of their ids; `?2` is an entry's id.
 
-        A wallet that is not there yet is made first, empty and at version 0, so that two first uses cannot race. All
-        that follows reads what was committed before the lock was had.
+        What is said of a wallet is as of its lock. Its rows in other tables are not: they are read once it is had.
         """
-        if self._dialect.is_sqlite:
-            return ()
+        fields = {
+            "generation": "(SELECT generation FROM instance)",
+            "connection": "coalesce(current_setting('chargly.connection', true), '')",
+            "last_is_there": "(?2 = '' OR EXISTS (SELECT 1 FROM entries WHERE id = ?2))",
+            "wallets": "coalesce(json_agg(json_build_array(customer_id, version)), '[]'::json)",
+            "now": "(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+        }
+        return (
+            f"SELECT {self._dialect.json_object(fields)} FROM (SELECT customer_id, version FROM wallets"
+            f" WHERE customer_id IN {self._dialect.listed('?1')} ORDER BY customer_id FOR UPDATE) AS locked"
+        )
+
+    def _make_wallets(self) -> str:
+        """On PostgreSQL: makes those of `?1` that are not there, empty and at version 0.
+
+        It comes before they are locked, so that two first uses cannot race.
+        """
         zeros = ("balance", "held", "version", "overdraft_limit", "frozen", "created_at", "last_entry_at")
-        make = (
+        return (
             f"INSERT INTO wallets (customer_id, {', '.join(zeros)}) SELECT value, {', '.join('0' * len(zeros))}"
             " FROM json_array_elements_text(CAST(?1 AS json)) AS value ON CONFLICT (customer_id) DO NOTHING"
         )
-        lock = (
-            "SELECT count(*) FROM (SELECT 1 FROM wallets"
-            f" WHERE customer_id IN {self._dialect.listed('?1')} ORDER BY customer_id FOR UPDATE) AS locked"
-        )
-        return make, lock
 
     def _read_wallets(self) -> str:
         """Takes the customers of a batch; and the clock in milliseconds, where the database's own is not used."""

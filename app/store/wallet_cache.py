@@ -1,8 +1,9 @@
 """The wallets as the last batches left them, so that a busy wallet is not read again for every batch.
 
-Only where one connection at a time writes, which is SQLite: a transaction holds the file's write lock from its start,
-and inside of it `data_version` tells exactly whether another connection has committed since. On PostgreSQL other
-processes write all the time, and the rows are read with their locks anyway.
+On SQLite a transaction holds the file's write lock from its start, and inside of it `data_version` tells exactly
+whether another connection has committed since. On PostgreSQL other processes write all the time; a transaction learns
+the version of each wallet that it locks, and whatever changes a wallet or what belongs to it raises its version. The
+cache ends with its connection there, since a database that fails over may have lost versions and given them again.
 """
 
 from collections import OrderedDict
@@ -17,11 +18,12 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 class Ground(NamedTuple):
     """What a transaction stands on.
 
-    `connection` is the number of its connection, `data_version` SQLite's count of what others have committed as that
-    connection sees it, and `last_is_there` says whether the entry that `WalletCache.last_entry_id` names is.
+    `connection` is its connection's number, or name; `data_version` SQLite's count of what others have committed as
+    that connection sees it, and 0 on PostgreSQL; `last_is_there` says whether the entry that
+    `WalletCache.last_entry_id` names is.
     """
 
-    connection: int
+    connection: int | str
     data_version: int
     last_is_there: bool
 
@@ -40,7 +42,8 @@ class WalletCache:
     def __init__(self, wallets_max: int) -> None:
         self._wallets_max = wallets_max
         self._states: OrderedDict[str, State] = OrderedDict()
-        self._connection, self._data_version = 0, 0
+        self._connection: int | str = ""
+        self._data_version = 0
         self._left: list[State] = []
         self.last_entry_id = ""
         """Of the batch before; empty where it wrote none."""
@@ -59,14 +62,25 @@ class WalletCache:
         self._left = []
         self._connection, self._data_version = ground.connection, ground.data_version
 
-    def known(self, customer_ids: Iterable[str], now: int) -> dict[str, State]:
-        """The wallets among some that need not be read: those of which time has changed nothing."""
+    def known(
+        self, customer_ids: Iterable[str], now: int, versions: Mapping[str, int] | None = None
+    ) -> dict[str, State]:
+        """The wallets among some that need not be read: those of which time has changed nothing.
+
+        Args:
+            customer_ids: whose.
+            now: in milliseconds since 1970.
+            versions: at which the wallets are, where others may have moved them on.
+
+        """
         found = {}
         for customer_id in customer_ids:
             state = self._states.get(customer_id)
             if state is None:
                 continue
             wallet = state.wallet
+            if versions is not None and versions.get(customer_id) != wallet.version:
+                continue
             if wallet.due_at is None or wallet.due_at > max(now, wallet.last_entry_at):
                 found[customer_id] = state
         return found

@@ -57,7 +57,7 @@ class Writer:
         self._welcome_credits = config.welcome_credits
         self._on_commit = on_commit
         self._metrics = metrics or Metrics()
-        self._cache = WalletCache(config.limits.wallets_cached_max) if db.dialect.is_sqlite else None
+        self._cache = WalletCache(config.limits.wallets_cached_max)
         self._waiting: deque[_Waiting] = deque()
         self._operations_waiting = 0
         self._not_begun = False

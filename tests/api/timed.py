@@ -24,6 +24,8 @@ _MOVED_CLOCK_OF_POSTGRESQL = """
 CREATE SCHEMA clock;
 CREATE TABLE clock.moved (by interval NOT NULL);
 INSERT INTO clock.moved VALUES ('0');
+CREATE FUNCTION clock.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE
+    AS 'SELECT pg_catalog.clock_timestamp() + by FROM clock.moved';
 CREATE FUNCTION clock.statement_timestamp() RETURNS timestamptz LANGUAGE sql STABLE
     AS 'SELECT pg_catalog.statement_timestamp() + by FROM clock.moved';
 ALTER DATABASE {database} SET search_path = public, clock, pg_catalog

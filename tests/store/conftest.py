@@ -1,6 +1,7 @@
 """Ledgers on a real database of either kind, and one that hangs when told to."""
 
 import asyncio
+import re
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -27,7 +28,7 @@ class Slow:
         self._connection, self._verb, self._reached, self._go = connection, verb, reached, go
 
     def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
-        if sql.startswith(self._verb):
+        if re.search(rf"\b{self._verb}\b", sql):
             self._reached.set()
             assert self._go.wait(30)
         return self._connection.execute(sql, parameters)
@@ -53,7 +54,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Hang:
             return run(Slow(connection, verb, reached, go), attempt)  # type: ignore[arg-type]
 
         async def sent_slowly(raw: Any, sql: str, parameters: Any) -> Any:
-            if sql.startswith(verb):
+            if re.search(rf"\b{verb}\b", sql):
                 reached.set()
                 async with asyncio.timeout(30):
                     while not go.is_set():

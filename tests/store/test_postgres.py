@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -95,7 +96,7 @@ def before(monkeypatch: pytest.MonkeyPatch, verb: str, act: Any) -> list[int]:
     send, done = store_postgres.send, []
 
     async def interfered(raw: Any, sql: str, parameters: Any) -> Any:
-        if sql.startswith(verb) and not done:
+        if re.search(rf"\b{verb}\b", sql) and not done:
             done.append(1)
             await act()
         return await send(raw, sql, parameters)

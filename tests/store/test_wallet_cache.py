@@ -3,13 +3,16 @@
 import contextlib
 import sqlite3
 from collections.abc import Iterator
+from typing import Any
 
+import asyncpg
 import pytest
 from msgspec.structs import replace
 from store.writing import Ledger, open_ledger
 
 from app.config import Config
 from app.rules.wallet import Grant, Hold, Member, State, Wallet
+from app.store import postgres as store_postgres
 from app.store import sqlite as store_sqlite
 from app.store.dialect import place
 from app.store.transaction import Attempt
@@ -61,6 +64,11 @@ def test_a_wallet_is_known_until_it_is_due() -> None:
     cache = cached(state(due_at=10), state("late", due_at=10, last_entry_at=11))
     assert list(cache.known(["u", "late"], 9)) == ["u"]
     assert cache.known(["u", "late"], 10) == {}
+
+
+def test_a_wallet_is_known_at_the_version_that_it_has() -> None:
+    cache = cached(state(), state("moved"), state("gone"))
+    assert list(cache.known(["u", "moved", "gone"], 0, {"u": 1, "moved": 2})) == ["u"]
 
 
 def test_the_least_recently_used_wallets_leave_first() -> None:
@@ -126,8 +134,50 @@ async def test_a_wallet_is_read_once_and_again_when_others_have_written(
         assert len([sql for sql in seen if "FROM wallets" in sql]) == 1
 
 
-@pytest.mark.sqlite
-async def test_two_writers_of_one_file_never_work_with_what_the_other_has_changed(config: Config) -> None:
+@pytest.mark.postgresql
+async def test_a_busy_wallet_costs_postgresql_four_statements_and_one_more_when_others_have_written(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, seen = store_postgres.send, []
+
+    async def traced(raw: Any, sql: str, parameters: Any) -> Any:
+        seen.append(sql)
+        return await send(raw, sql, parameters)
+
+    async with open_ledger(config) as ledger, open_ledger(config) as other:
+        await ledger.give("u", 100)
+        monkeypatch.setattr(store_postgres, "send", traced)
+        await ledger.meter("u", credits=1)
+        assert [sql.split()[0] for sql in seen] == ["BEGIN", "SELECT", "WITH", "COMMIT"]
+        await other.meter("u", credits=1)
+        seen.clear()
+        assert (await ledger.meter("u", credits=1)).wallet.balance == 97
+        assert [sql.split()[0] for sql in seen] == ["BEGIN", "SELECT", "SELECT", "WITH", "COMMIT"]
+
+
+@pytest.mark.postgresql
+async def test_what_was_rolled_back_on_postgresql_is_not_believed(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The transaction is tried again on the same connection, where the versions of its wallets are what they were."""
+    send, failed = store_postgres.send, []
+
+    async def failing_once(raw: Any, sql: str, parameters: Any) -> Any:
+        if sql == "COMMIT" and not failed:
+            failed.append(1)
+            raise asyncpg.SerializationError("could not serialize access")
+        return await send(raw, sql, parameters)
+
+    async with open_ledger(config) as ledger:
+        await ledger.give("u", 100)
+        monkeypatch.setattr(store_postgres, "send", failing_once)
+        assert (await ledger.meter("u", credits=30)).wallet.balance == 70
+        assert (await ledger.meter("u", credits=30)).wallet.balance == 40
+        assert failed
+        assert [found.sentence async for found in Audit(ledger.db).mismatches()] == []
+
+
+async def test_two_writers_never_work_with_what_the_other_has_changed(config: Config) -> None:
     async with open_ledger(config) as one, open_ledger(config) as other:
         await one.give("u", 1000)
         for number in range(30):
