@@ -99,6 +99,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     heal_wallets_at_once: int = 500
     catch_up_wallets_at_once: int = 4
 
+    live_accepts_per_second: int = 250
+    live_accept_wait_seconds_max: float = 5.0
+    live_sends_at_once: int = 100
+    live_look_seconds: float = 1.0
+    live_looks_at_once: int = 1_000
     live_subscribe_seconds_max: float = 10.0
     live_heartbeat_seconds: float = 20.0
     live_send_seconds_max: float = 15.0

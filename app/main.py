@@ -18,6 +18,7 @@ from app.demo import Demo
 from app.live.channels import open_channel
 from app.live.hub import Hub
 from app.live.relay import Relay
+from app.live.sockets import Socket, Sockets
 from app.metrics import Metrics
 from app.payments.checkout import Checkouts
 from app.payments.gateway import Gateway
@@ -51,6 +52,7 @@ def create_app(
             router.serve([*(more_routes(services) if more_routes else ()), *starlette_routes(services)])
             async with (
                 services.relay.running(),
+                services.sockets.running(),
                 jobs.running(services),
                 background(services) if background else contextlib.nullcontext(),
             ):
@@ -83,7 +85,7 @@ def create_demo_app(config: Config) -> ASGIApp:
 
 @contextlib.asynccontextmanager
 async def _services(config: Config, metrics: Metrics) -> AsyncIterator[Services]:
-    hub = Hub(config.limits)
+    hub: Hub[Socket] = Hub(config.limits)
     db = Database(config)
     await db.open()
     gateway = Gateway(config)
@@ -97,10 +99,12 @@ async def _services(config: Config, metrics: Metrics) -> AsyncIterator[Services]
         channel = open_channel(config, instance.epoch)
         relay = Relay(db, hub, catalogue, channel, name, config.limits, metrics)
         relay.on_keys_changed = auth.forget_keys
+        sockets = Sockets(config.limits, metrics)
         writer = Writer(db, catalogue, config, relay.publish, metrics)
         metrics.watch(
             "chargly_queue_operations", "Operations not answered yet.", lambda: writer.operations_waiting, "livesum"
         )
+        metrics.watch("chargly_sockets", "Open websockets.", lambda: len(sockets), "livesum")
         metrics.watch(
             "chargly_bus_connected",
             "1 where other servers are told and heard.",
@@ -116,6 +120,7 @@ async def _services(config: Config, metrics: Metrics) -> AsyncIterator[Services]
                 writer=writer,
                 hub=hub,
                 relay=relay,
+                sockets=sockets,
                 gateway=gateway,
                 checkouts=Checkouts(db, writer, catalogue, gateway, config),
                 auth=auth,

@@ -54,7 +54,6 @@ class Metrics:
             registry=registry,
         )
         self.refusals = Counter("chargly_refusals", "Requests that were refused, by code.", ["code"], registry=registry)
-        self.sockets = Gauge("chargly_sockets", "Open websockets.", registry=registry, multiprocess_mode="livesum")
         self.pushes = Counter("chargly_pushes", "Wallets' states sent to websockets.", registry=registry)
         self.caught_up = Counter(
             "chargly_caught_up", "Wallets read for pages that lacked what others had written.", registry=registry

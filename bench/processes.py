@@ -44,6 +44,14 @@ class Server(msgspec.Struct, frozen=True):
         user_ticks, system_ticks = text.rpartition(")")[2].split()[11:13]
         return (int(user_ticks) + int(system_ticks)) / os.sysconf("SC_CLK_TCK")
 
+    def memory_kib(self) -> int:
+        """What it has in memory, in KiB; 0 where there is no `/proc`."""
+        try:
+            text = Path(f"/proc/{self.pid}/status").read_text()
+        except FileNotFoundError:
+            return 0
+        return int(text.partition("VmRSS:")[2].split()[0])
+
 
 def free_port() -> int:
     """A port that nobody listens on just now."""

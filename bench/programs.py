@@ -39,6 +39,13 @@ def bare(directory: Path) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
+def bare_socket(directory: Path) -> Iterator[Server]:
+    """`bench/bare_socket.py`: what a websocket costs without any wallet."""
+    with _uvicorn("bench.bare_socket:app", directory, {}) as server:
+        yield server
+
+
+@contextlib.contextmanager
 def naive(directory: Path, wallets: int) -> Iterator[Server]:
     """`bench/naive.py`: one transaction for each request, over wallets with credits."""
     settings = {"DATABASE_URL": f"sqlite:///{directory / 'x.db'}", "WALLETS": str(wallets)}
@@ -52,6 +59,7 @@ def _uvicorn(app: str, directory: Path, settings: dict[str, str]) -> Iterator[Se
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", app, "--app-dir", str(_ROOT), "--host", HOST, "--port", str(port)]
     command += ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--no-server-header"]
+    command += ["--ws", "websockets-sansio", "--ws-per-message-deflate", "false"]
     command += ["--log-level", "warning", "--workers", "1"]
     with running(command, port=port, ready_path="/", environ=settings, directory=directory) as server:
         yield server

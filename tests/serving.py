@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 import websockets
-from forked import Forked
+from forked import RUN_FIRST, Forked
 
 ADMIN_KEY = "sk_test_admin_0123456789abcdef"
 TOKEN_SECRET = "a secret of this test suite, long enough"
@@ -121,6 +121,14 @@ class ServerProcess:
 
 
 StartServer = Callable[..., ServerProcess]
+
+
+def with_limits(folder: Path, **limits: float) -> dict[str, str]:
+    """Settings of a server with other limits than those it comes with."""
+    first = folder / "limits.py"
+    sets = [f"force_setattr(LIMITS, {name!r}, {value!r})" for name, value in limits.items()]
+    first.write_text("\n".join(["from app.config import LIMITS", "from msgspec.structs import force_setattr", *sets]))
+    return {RUN_FIRST: str(first)}
 
 
 def chargly() -> str:

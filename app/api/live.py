@@ -1,28 +1,35 @@
 """`/v1/live`: a wallet's state over a websocket, pushed at every change.
 
-A server that goes down closes each socket with 1012, which uvicorn sends.
+A socket has one task, which receives; `live.sockets` gives it its turns to send, and looks after it. A server that goes
+down closes each with 1012, which uvicorn sends.
 """
 
 import asyncio
 import contextlib
+import logging
+import math
 import time
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.types import Receive, Scope, Send
 
 from app.api import fields
 from app.api.auth import Credential
 from app.api.origins import socket_origin_allowed
 from app.api.services import Services
-from app.errors import ChargeError
+from app.config import Limits
+from app.errors import Busy, ChargeError
 from app.live.hub import Push, Subscription
-from app.live.messages import Heartbeat, Subscribe, decode_subscribe, encode, public_entry
+from app.live.messages import Heartbeat, Subscribe, decode_subscribe, encode, public_entry, text_frame
+from app.live.sockets import Socket, begin
 from app.rules.times import rfc3339
 from app.rules.wallet import Wallet
 from app.store import reads
 from app.store.ids import now_ms
 from app.store.settled import settled_wallet
+
+log = logging.getLogger("chargly.live")
 
 PROTOCOL: Final = "chargly.v1"
 BAD_MESSAGE: Final = 4400
@@ -42,76 +49,171 @@ class _Close(Exception):
 
 
 class _Listening(msgspec.Struct):
-    subscription: Subscription
+    subscription: Subscription[Socket]
     ends_at: float
 
 
 class LiveEndpoint:
-    """The websocket's door."""
+    """The websocket's door, as an ASGI app."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    async def serve(self, socket: WebSocket) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One socket from its handshake to its end."""
-        headers = dict(socket.scope["headers"])
-        offered = socket.scope["subprotocols"]
-        await socket.accept(subprotocol=PROTOCOL if PROTOCOL in offered else None)
-        if not socket_origin_allowed(headers, self._services.config):
-            why = "this origin may not listen; CHARGLY_ALLOWED_ORIGINS names those that may"
-            await _close(socket, FOREIGN_ORIGIN, why, self._services.config.limits.live_close_seconds_max)
+        if (await receive())["type"] != "websocket.connect":
             return
-        await _Connection(self._services, socket).run()
+        try:
+            await self._services.sockets.let_in()
+        except Busy as error:
+            await _refuse(send, error)
+            return
+        protocol = PROTOCOL if PROTOCOL in scope["subprotocols"] else None
+        with contextlib.suppress(OSError):  # it has gone meanwhile
+            await send({"type": "websocket.accept", "subprotocol": protocol, "headers": []})
+            if socket_origin_allowed(dict(scope["headers"]), self._services.config):
+                await _Connection(self._services, receive, send).run()
+            else:
+                why = "this origin may not listen; CHARGLY_ALLOWED_ORIGINS names those that may"
+                await _close(send, FOREIGN_ORIGIN, why, self._services.config.limits.live_close_seconds_max)
 
 
 class _Connection:
-    """One open socket: a task that receives, always, and one that sends."""
+    """One open socket. What is sent goes out one message at a time; what comes meanwhile waits, and is merged."""
 
-    def __init__(self, services: Services, socket: WebSocket) -> None:
+    __slots__ = (
+        "_ended",
+        "_ending",
+        "_ends_at",
+        "_first",
+        "_listening",
+        "_receive",
+        "_send",
+        "_sending",
+        "_sent_at",
+        "_services",
+        "_task",
+    )
+
+    def __init__(self, services: Services, receive: Receive, send: Send) -> None:
         self._services = services
-        self._limits = services.config.limits
-        self._hub = services.hub
-        self._socket = socket
-        self._wake = asyncio.Event()
-        self._answered = asyncio.Event()
+        self._receive = receive
+        self._send = send
+        self._task: asyncio.Task[Any] | None = None
+        self._sending: asyncio.Task[None] | None = None
+        self._sent_at = time.monotonic()
         self._listening: dict[str, _Listening] = {}
-        self._first: list[Push] = []
+        self._first: Push | None = None
+        self._ends_at = math.inf
+        self._ended = False
+        self._ending: _Close | None = None
 
     async def run(self) -> None:
-        tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._send())]
-        self._services.metrics.sockets.inc()
+        """Takes subscribe messages until one side ends it."""
+        self._task = asyncio.current_task()
+        self._services.sockets.add(self)
+        ending: _Close | None = None
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await self._receive_all()
+        except _Close as close:
+            ending = close
+        except asyncio.CancelledError:
+            if not self._ended or self._task is None:
+                raise
+            self._task.uncancel()
+            ending = self._ending
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            self._ended = True
+            self._services.sockets.discard(self)
             for listening in self._listening.values():
-                self._hub.unsubscribe(listening.subscription)
-            self._services.metrics.sockets.dec()
-        for task in done:
-            error = task.exception()
-            if isinstance(error, _Close):
-                await _close(self._socket, error.code, error.reason, self._limits.live_close_seconds_max)
-            elif error is not None and not isinstance(error, WebSocketDisconnect | TimeoutError):
-                raise error
+                self._services.hub.unsubscribe(listening.subscription)
+            if self._sending is not None:
+                self._sending.cancel()
+        if ending is not None:
+            await _close(self._send, ending.code, ending.reason, self._limits.live_close_seconds_max)
 
-    async def _receive(self) -> None:
+    def deliver(self, subscription: Subscription[Socket]) -> bool:
+        """Sends what a subscription has, unless something is being sent: then all goes on once that is through."""
+        if self._sending is not None or self._ended:
+            return False
+        push = subscription.take()
+        return push is not None and self._start(push.frame)
+
+    def look(self, now: float) -> None:
+        """Ends it where its token has ended or its reader has stopped, and breaks a silence."""
+        silence = now - self._sent_at
+        if self._sending is not None:
+            if silence > self._limits.live_send_seconds_max:
+                self._end(None)
+        elif self._ends_at <= time.time():
+            self._end(_Close(BAD_TOKEN, "token_expired"))
+        elif silence >= self._limits.live_heartbeat_seconds and not self._ended:
+            self._start(text_frame(Heartbeat(self._services.hub.generation, rfc3339(now_ms()))))
+
+    @property
+    def _limits(self) -> Limits:
+        return self._services.config.limits
+
+    def _flush(self) -> None:
+        """Sends what waits, as far as that is possible without waiting."""
+        if self._sending is None and self._first is not None:
+            first, self._first = self._first, None
+            self._start(first.frame)
+            self._services.metrics.pushes.inc()
+        for listening in self._listening.values():
+            self._services.sockets.queue(listening.subscription)
+
+    def _start(self, frame: dict[str, str]) -> bool:
+        """Sends a frame, or begins to. Says whether it did."""
+        if self._ends_at <= time.time():
+            self._end(_Close(BAD_TOKEN, "token_expired"))
+            return False
+        self._sent_at = time.monotonic()
+        try:
+            self._sending = begin(self._send(frame))
+        except OSError:  # it is gone, and what is received says so
+            self._end(None)
+            return False
+        if self._sending is not None:
+            self._sending.add_done_callback(self._sent)
+        return True
+
+    def _sent(self, sending: asyncio.Task[None]) -> None:
+        self._sending = None
+        if sending.cancelled():
+            return
+        error = sending.exception()
+        if error is None:
+            self._flush()
+            return
+        if not isinstance(error, OSError):
+            log.error("a websocket could not be sent to", exc_info=error)
+        self._end(None)
+
+    def _end(self, ending: _Close | None) -> None:
+        """Ends it from outside of its task, with a code, or without one where it is not going to be read."""
+        if not self._ended and self._task is not None:
+            self._ended, self._ending = True, ending
+            self._task.cancel()
+
+    async def _receive_all(self) -> None:
         try:
             async with asyncio.timeout(self._limits.live_subscribe_seconds_max):
-                message = await self._next()
+                message = await self._next_message()
         except TimeoutError:
             raise _Close(NO_SUBSCRIBE, "no subscribe message came") from None
-        while True:
+        while message is not None:
             await self._subscribe(message)
             # No further message before the answer is sent, or a client that does not read could pile answers up.
-            await self._answered.wait()
-            message = await self._next()
+            while self._sending is not None:
+                await asyncio.wait((self._sending,))
+            message = await self._next_message()
 
-    async def _next(self) -> Subscribe:
-        received = await self._socket.receive()
+    async def _next_message(self) -> Subscribe | None:
+        """What the client says next, None where it has gone."""
+        received = await self._receive()
         if received["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect(received.get("code", 1005))
+            return None
         text = received.get("text")
         if text is None or len(text) > self._limits.live_message_bytes_max:
             raise _Close(BAD_MESSAGE, "only subscribe messages of text are taken")
@@ -130,14 +232,14 @@ class _Connection:
         else:  # a renewal is answered like a first subscribe, or a client could not tell that it was taken
             known.ends_at = credential.expires_at
             first = known.subscription.renew(await self._state(customer_id, message))
-        self._answered.clear()
-        self._first.append(first)
-        self._wake.set()
+        self._ends_at = min(listening.ends_at for listening in self._listening.values())
+        self._first = first
+        self._flush()
 
-    def _listen(self, customer_id: str, ends_at: float) -> Subscription:
+    def _listen(self, customer_id: str, ends_at: float) -> Subscription[Socket]:
         if len(self._listening) >= self._limits.live_wallets_per_socket_max:
             raise _Close(TOO_MANY_SOCKETS, "this socket shows as many wallets as it may")
-        subscription = self._hub.subscribe(customer_id, self._wake.set)
+        subscription = self._services.hub.subscribe(self, customer_id, self._services.sockets.queue)
         if subscription is None:
             raise _Close(TOO_MANY_SOCKETS, "this wallet has as many sockets as it may")
         self._listening[customer_id] = _Listening(subscription, ends_at)
@@ -155,7 +257,7 @@ class _Connection:
 
     async def _state(self, customer_id: str, message: Subscribe) -> Push:
         """The wallet as committed now, with the entries since the version that the client resumes from."""
-        db, hub = self._services.db, self._hub
+        db, hub = self._services.db, self._services.hub
         wallet = await settled_wallet(db, self._services.writer, customer_id)
         if wallet is None:
             welcome = self._services.config.welcome_credits
@@ -166,57 +268,18 @@ class _Connection:
         shown = [public_entry(entry, rfc3339(entry.created_at)) for entry in found if entry.version <= wallet.version]
         return hub.message(wallet, shown, at=wallet.last_entry_at, gap=more)
 
-    async def _send(self) -> None:
-        while True:
-            self._wake.clear()
-            sent = False
-            for push in self._due():
-                await self._send_text(push.text)
-                self._services.metrics.pushes.inc()
-                sent = True
-            if not self._first:
-                self._answered.set()
-            if sent:
-                continue
-            if not await self._woken():
-                beat = Heartbeat(self._hub.generation, rfc3339(now_ms()))
-                await self._send_text(encode(beat).decode())
 
-    def _due(self) -> list[Push]:
-        first = self._first.copy()
-        self._first.clear()
-        pushes = [listening.subscription.take() for listening in self._listening.values()]
-        return [*first, *(push for push in pushes if push is not None)]
-
-    async def _woken(self) -> bool:
-        """Waits for something to send; False after a silence that wants a heartbeat."""
-        silence = self._limits.live_heartbeat_seconds
-        quiet_until = time.monotonic() + silence
-        while (left := quiet_until - time.monotonic()) > 0:
-            try:
-                async with asyncio.timeout(min(left, self._until_a_token_ends())):
-                    await self._wake.wait()
-                    return True
-            except TimeoutError:
-                self._end_expired()
-        return False
-
-    def _until_a_token_ends(self) -> float:
-        ends_at = min((listening.ends_at for listening in self._listening.values()), default=float("inf"))
-        return max(0.0, ends_at - time.time())
-
-    def _end_expired(self) -> None:
-        if any(listening.ends_at <= time.time() for listening in self._listening.values()):
-            raise _Close(BAD_TOKEN, "token_expired")
-
-    async def _send_text(self, text: str) -> None:
-        self._end_expired()
-        async with asyncio.timeout(self._limits.live_send_seconds_max):
-            await self._socket.send_text(text)
+async def _refuse(send: Send, error: ChargeError) -> None:
+    """Answers a handshake as any request is refused: a page that comes back by itself waits a little longer."""
+    retry_after = str(error.retry_after_seconds or 1).encode()
+    headers = [(b"content-type", b"application/json"), (b"retry-after", retry_after)]
+    with contextlib.suppress(OSError):
+        await send({"type": "websocket.http.response.start", "status": error.status, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": encode(error.body())})
 
 
-async def _close(socket: WebSocket, code: int, reason: str, seconds_max: float) -> None:
+async def _close(send: Send, code: int, reason: str, seconds_max: float) -> None:
     # The other side may be gone, or not read: neither keeps us.
-    with contextlib.suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
+    with contextlib.suppress(OSError, RuntimeError, TimeoutError):
         async with asyncio.timeout(seconds_max):
-            await socket.close(code, reason)
+            await send({"type": "websocket.close", "code": code, "reason": reason})

@@ -35,7 +35,7 @@ def starlette_routes(services: Services) -> list[BaseRoute]:
     """The routes of a server, those that are called most first."""
     return [
         *endpoints(ROUTES, services),
-        WebSocketRoute("/v1/live", LiveEndpoint(services).serve),
+        WebSocketRoute("/v1/live", LiveEndpoint(services)),
         StarletteRoute("/top-up/return", Page("top-up.html")),
         Mount("/static", _in_our_shape(Files())),
         Mount("/", not_found),

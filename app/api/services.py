@@ -6,6 +6,7 @@ from app.api.auth import Authenticator
 from app.config import Config
 from app.live.hub import Hub
 from app.live.relay import Relay
+from app.live.sockets import Socket, Sockets
 from app.metrics import Metrics
 from app.payments.checkout import Checkouts
 from app.payments.gateway import Gateway
@@ -22,8 +23,9 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     db: Database
     catalogue: CatalogueStore
     writer: Writer
-    hub: Hub
+    hub: Hub[Socket]
     relay: Relay
+    sockets: Sockets
     gateway: Gateway
     checkouts: Checkouts
     auth: Authenticator

@@ -1,15 +1,18 @@
 """Who listens to which wallet in this process. Publishing never waits: a slow socket has one merged state, no queue."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
 from app.config import Limits
-from app.live.messages import PublicEntry, WalletMessage, encode, public_entry
+from app.live.messages import PublicEntry, WalletMessage, public_entry, text_frame
 from app.rules.times import rfc3339
 from app.rules.wallet import Entry, Wallet
 from app.store.batch import WalletChange
 from app.store.reads import moved_credits
+
+Owner = TypeVar("Owner")
 
 
 class Push:
@@ -21,19 +24,19 @@ class Push:
 
     """
 
-    __slots__ = ("_encoded", "message", "since")
+    __slots__ = ("_frame", "message", "since")
 
     def __init__(self, message: WalletMessage, since: int) -> None:
         self.message = message
         self.since = since
-        self._encoded: str | None = None
+        self._frame: dict[str, str] | None = None
 
     @property
-    def text(self) -> str:
-        """The frame to send."""
-        if self._encoded is None:
-            self._encoded = encode(self.message).decode()
-        return self._encoded
+    def frame(self) -> dict[str, str]:
+        """What is sent, as ASGI takes it."""
+        if self._frame is None:
+            self._frame = text_frame(self.message)
+        return self._frame
 
     def merged(self, newer: "Push", entries_max: int) -> "Push":
         """This message and a later one as one: the later state, the newest entries of both."""
@@ -42,17 +45,30 @@ class Push:
         return Push(msgspec.structs.replace(newer.message, entries=entries[-entries_max:], gap=gap), self.since)
 
 
-class Subscription:
-    """One socket's interest in one wallet, with the newest state that it has not been sent."""
+class Subscription(Generic[Owner]):
+    """One socket's interest in one wallet, with the newest state that it has not been sent.
 
-    __slots__ = ("_entries_max", "_last", "_wake", "customer_id", "pending", "seen_version")
+    Args:
+        owner: the socket.
+        customer_id: whose wallet.
+        wake: told that there is something to send, once it has had its first state.
+        entries_max: of one message.
 
-    def __init__(self, customer_id: str, wake: Callable[[], None], entries_max: int) -> None:
-        self.customer_id = customer_id
+    """
+
+    __slots__ = ("_entries_max", "_last", "customer_id", "is_queued", "owner", "pending", "seen_version", "wake")
+
+    def __init__(
+        self, owner: Owner, customer_id: str, wake: Callable[["Subscription[Owner]"], None], entries_max: int
+    ) -> None:
+        self.owner: Final = owner
+        self.customer_id: Final = customer_id
+        self.is_queued = False
+        """Whether its turn to be sent is coming; kept by whoever is woken."""
         self.pending: Push | None = None
         self.seen_version: int | None = None
         """The version last handed out; None until the first state, which is always taken."""
-        self._wake = wake
+        self.wake: Final = wake
         self._entries_max = entries_max
         self._last: Push | None = None
 
@@ -76,7 +92,7 @@ class Subscription:
                 return False
         self.pending = push if self.pending is None else self.pending.merged(push, self._entries_max)
         if self.seen_version is not None:
-            self._wake()
+            self.wake(self)
         return True
 
     def begin(self, first: Push) -> Push:
@@ -102,10 +118,11 @@ class Subscription:
 
     def take(self) -> Push | None:
         """The message to send now, if there is one; none before the first state."""
-        if self.seen_version is None:
+        push = self.pending
+        if push is None or self.seen_version is None:
             return None
-        push, self.pending = self.pending, None
-        return None if push is None else self._hand_out(push)
+        self.pending = None
+        return self._hand_out(push)
 
     def _hand_out(self, push: Push) -> Push:
         self.seen_version = push.message.version
@@ -113,12 +130,12 @@ class Subscription:
         return push
 
 
-class Hub:
+class Hub(Generic[Owner]):
     """The sockets of one process by wallet."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._listeners: dict[str, set[Subscription]] = {}
+        self._listeners: dict[str, set[Subscription[Owner]]] = {}
         self.on_missed: Callable[[str, int], None] = lambda _customer_id, _version: None
         """Told of a wallet whose listeners lack entries up to a version, which others have written."""
         self.epoch = ""
@@ -138,16 +155,18 @@ class Hub:
         versions = [listener.version for listener in self._listeners.get(customer_id, ())]
         return min((version for version in versions if version is not None), default=None)
 
-    def subscribe(self, customer_id: str, wake: Callable[[], None]) -> Subscription | None:
+    def subscribe(
+        self, owner: Owner, customer_id: str, wake: Callable[[Subscription[Owner]], None]
+    ) -> Subscription[Owner] | None:
         """Adds a listener, or None where the wallet has as many as it may."""
         listeners = self._listeners.setdefault(customer_id, set())
         if len(listeners) >= self._limits.live_sockets_per_wallet_max:
             return None
-        subscription = Subscription(customer_id, wake, self._limits.live_entries_max)
+        subscription = Subscription(owner, customer_id, wake, self._limits.live_entries_max)
         listeners.add(subscription)
         return subscription
 
-    def unsubscribe(self, subscription: Subscription) -> None:
+    def unsubscribe(self, subscription: Subscription[Owner]) -> None:
         """Forgets a listener."""
         listeners = self._listeners.get(subscription.customer_id)
         if listeners is not None:
@@ -194,10 +213,16 @@ class Hub:
         entries = [entry for entry in entries if entry.version > since]
         return self.message(wallet, entries, at=wallet.last_entry_at, since=since)
 
-    def _offer(self, listeners: Iterable[Subscription], push: Push) -> None:
+    def _offer(self, listeners: Iterable[Subscription[Owner]], push: Push) -> None:
         missed = False
+        version, since = push.message.version, push.since
         for listener in listeners:
-            missed = not listener.offer(push) or missed
+            seen = listener.seen_version
+            if listener.pending is None and seen is not None and since <= seen < version:  # as nearly always
+                listener.pending = push
+                listener.wake(listener)
+            else:
+                missed = not listener.offer(push) or missed
         if missed:
             self.on_missed(push.message.customer_id, push.message.version)
 

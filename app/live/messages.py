@@ -67,6 +67,11 @@ Raises:
 """
 
 
+def text_frame(message: msgspec.Struct) -> dict[str, str]:
+    """A message as ASGI sends it; one for all sockets, which only read it."""
+    return {"type": "websocket.send", "text": encode(message).decode()}
+
+
 def public_entry(entry: Entry, created_at: str) -> PublicEntry:
     """An entry without what is the operator's alone; `created_at` is its time in RFC 3339."""
     return PublicEntry(

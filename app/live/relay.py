@@ -5,6 +5,7 @@ import contextlib
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
 
 from app.config import Limits
 from app.errors import ChargeError
@@ -39,7 +40,7 @@ class Relay:
     def __init__(
         self,
         db: Database,
-        hub: Hub,
+        hub: Hub[Any],
         catalogue: CatalogueStore,
         channel: Channel | None,
         sender: str,

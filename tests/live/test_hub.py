@@ -31,13 +31,13 @@ class Listener:
 
     def __init__(self, hub: Hub, customer_id: str = "u", *, begun_at: int | None = 0) -> None:
         self.woken = 0
-        subscription = hub.subscribe(customer_id, self._wake)
+        subscription = hub.subscribe(self, customer_id, self._wake)
         assert subscription is not None
         self.subscription: Subscription = subscription
         if begun_at is not None:
             self.subscription.begin(first(hub, begun_at))
 
-    def _wake(self) -> None:
+    def _wake(self, _subscription: object) -> None:
         self.woken += 1
 
     def versions(self) -> tuple[int, list[int], bool]:
@@ -72,7 +72,7 @@ def test_the_message_of_a_change_is_encoded_once_for_all() -> None:
     first_push, second_push = mine.subscription.take(), too.subscription.take()
     assert first_push is second_push
     assert first_push is not None
-    assert first_push.text is first_push.text
+    assert first_push.frame is first_push.frame
 
 
 def test_what_a_slow_socket_missed_is_merged_into_one_message() -> None:
@@ -192,10 +192,10 @@ def test_who_has_left_is_told_nothing() -> None:
 def test_a_wallet_has_no_more_sockets_than_it_may() -> None:
     hub = Hub(Limits(live_sockets_per_wallet_max=2))
     listeners = [Listener(hub), Listener(hub)]
-    assert hub.subscribe("u", lambda: None) is None
-    assert hub.subscribe("v", lambda: None) is not None
+    assert hub.subscribe(None, "u", bool) is None
+    assert hub.subscribe(None, "v", bool) is not None
     hub.unsubscribe(listeners[0].subscription)
-    assert hub.subscribe("u", lambda: None) is not None
+    assert hub.subscribe(None, "u", bool) is not None
 
 
 def test_the_named_limits_of_the_contract_are_kept() -> None:

@@ -7,21 +7,12 @@ from pathlib import Path
 
 import pytest
 from api.test_metrics import samples
-from forked import RUN_FIRST
 from redis_server import RedisServer
-from serving import ServerProcess, StartServer, balance, error_of
+from serving import ServerProcess, StartServer, balance, error_of, with_limits
 
 SECONDS_MAX = 15.0
 
 pytestmark = pytest.mark.postgresql
-
-
-def with_limits(folder: Path, **limits: float) -> dict[str, str]:
-    """Settings of a server with other limits than those it comes with."""
-    first = folder / "limits.py"
-    sets = [f"force_setattr(LIMITS, {name!r}, {value!r})" for name, value in limits.items()]
-    first.write_text("\n".join(["from app.config import LIMITS", "from msgspec.structs import force_setattr", *sets]))
-    return {RUN_FIRST: str(first)}
 
 
 def settled(server: ServerProcess) -> int:
