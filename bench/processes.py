@@ -19,11 +19,12 @@ STOP_SECONDS_MAX = 20.0
 
 
 class Server(msgspec.Struct, frozen=True):
-    """A server that answers; `directory` holds its database and its log."""
+    """A server that answers; `directory` holds its log, and its database where `postgres_url` names none."""
 
     pid: int
     port: int
     directory: Path
+    postgres_url: str | None = None
 
     @property
     def url(self) -> str:
@@ -36,13 +37,12 @@ class Server(msgspec.Struct, frozen=True):
         return self.directory / "x.db"
 
     def cpu_seconds(self) -> float | None:
-        """Processor time of all its threads so far; None where there is no `/proc`."""
+        """Processor time of it and the processes that it started, so far; None where there is no `/proc`."""
         try:
-            text = Path(f"/proc/{self.pid}/stat").read_text()
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+            return sum(_cpu_seconds(pid) for pid in (str(self.pid), *children))
         except FileNotFoundError:
             return None
-        user_ticks, system_ticks = text.rpartition(")")[2].split()[11:13]
-        return (int(user_ticks) + int(system_ticks)) / os.sysconf("SC_CLK_TCK")
 
     def memory_kib(self) -> int:
         """What it has in memory, in KiB; 0 where there is no `/proc`."""
@@ -51,6 +51,12 @@ class Server(msgspec.Struct, frozen=True):
         except FileNotFoundError:
             return 0
         return int(text.partition("VmRSS:")[2].split()[0])
+
+
+def _cpu_seconds(pid: str) -> float:
+    text = Path(f"/proc/{pid}/stat").read_text()
+    user_ticks, system_ticks = text.rpartition(")")[2].split()[11:13]
+    return (int(user_ticks) + int(system_ticks)) / os.sysconf("SC_CLK_TCK")
 
 
 def free_port() -> int:
@@ -89,11 +95,16 @@ def running(
             stderr=subprocess.STDOUT,
         )
     try:
-        server = Server(process.pid, port, directory)
+        server = Server(process.pid, port, directory, environ.get("DATABASE_URL") if on_postgres(environ) else None)
         _wait_until_ready(process, server.url + ready_path, log)
         yield server
     finally:
         _stop(process)
+
+
+def on_postgres(environ: Mapping[str, str]) -> bool:
+    """Whether a server's settings name a PostgreSQL database."""
+    return environ.get("DATABASE_URL", "").startswith("postgresql:")
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:

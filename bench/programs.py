@@ -17,16 +17,16 @@ def customer(number: int) -> str:
 
 
 @contextlib.contextmanager
-def chargly(directory: Path) -> Iterator[Server]:
-    """`chargly serve` as it comes, on an empty ledger."""
+def chargly(directory: Path, database_url: str | None = None, workers: int = 1) -> Iterator[Server]:
+    """`chargly serve` as it comes, on a file of its own or on the database that is given."""
     port = free_port()
     settings = {
         "HOST": HOST,
         "PORT": str(port),
-        "DATABASE_URL": f"sqlite:///{directory / 'x.db'}",
+        "DATABASE_URL": database_url or f"sqlite:///{directory / 'x.db'}",
         "CHARGLY_API_KEY": API_KEY,
     }
-    command = [str(Path(sys.executable).with_name("chargly")), "serve"]
+    command = [str(Path(sys.executable).with_name("chargly")), "serve", "--workers", str(workers)]
     with running(command, port=port, ready_path="/readyz", environ=settings, directory=directory) as server:
         yield server
 
@@ -54,12 +54,19 @@ def naive(directory: Path, wallets: int) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def _uvicorn(app: str, directory: Path, settings: dict[str, str]) -> Iterator[Server]:
+def function(directory: Path, database_url: str, workers: int) -> Iterator[Server]:
+    """`bench/function.py`: a function in PostgreSQL for each request, over one wallet with credits."""
+    with _uvicorn("bench.function:app", directory, {"DATABASE_URL": database_url}, workers) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _uvicorn(app: str, directory: Path, settings: dict[str, str], workers: int = 1) -> Iterator[Server]:
     """An ASGI app under uvicorn, set as `chargly serve` sets it."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", app, "--app-dir", str(_ROOT), "--host", HOST, "--port", str(port)]
     command += ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--no-server-header"]
     command += ["--ws", "websockets-sansio", "--ws-per-message-deflate", "false"]
-    command += ["--log-level", "warning", "--workers", "1"]
+    command += ["--log-level", "warning", "--workers", str(workers)]
     with running(command, port=port, ready_path="/", environ=settings, directory=directory) as server:
         yield server

@@ -21,9 +21,9 @@ from bench.poster import Posted, post_events
 from bench.processes import Server
 from bench.totals import granted
 
-EVENTS_PER_SECOND: Final = 500
+EVENTS_PER_SECOND: Final = 1_000
 SECONDS: Final = 10
-WALLETS: Final = 50
+WALLETS: Final = 1_000
 _LISTENER_SECONDS_MAX: Final = 30.0
 _RATE_KEPT_MIN: Final = 0.95
 
@@ -109,8 +109,8 @@ def _latency(posted: Sequence[Posted], heard: Mapping[str, list[Heard]]) -> Push
         events=len(posted),
         events_per_second=round(rate, 1),
         sockets=len(heard),
-        after_answer=_spread([max(0.0, seconds) for seconds in after_answer]),
-        after_request=_spread([came_at[event.customer_id, event.version] - event.sent_at for event in posted]),
+        after_answer=spread([max(0.0, seconds) for seconds in after_answer]),
+        after_request=spread([came_at[event.customer_id, event.version] - event.sent_at for event in posted]),
         earlier=round(sum(seconds < 0 for seconds in after_answer) / len(posted), 3),
     )
 
@@ -127,7 +127,8 @@ def _first_frames(heard: Mapping[str, list[Heard]]) -> dict[tuple[str, int], flo
     return came_at
 
 
-def _spread(seconds: Sequence[float]) -> Spread:
+def spread(seconds: Sequence[float]) -> Spread:
+    """Some times in seconds, as their median, ninety-ninth of a hundred, and longest."""
     ordered = sorted(seconds)
 
     def at(share: float) -> float:

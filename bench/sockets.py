@@ -16,6 +16,7 @@ import uvloop
 
 from bench import programs
 from bench.crowd import Crowd
+from bench.machine import Machine, this_machine
 from bench.poster import Poster
 from bench.processes import Server
 from bench.totals import Ledger, granted
@@ -45,6 +46,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
 class Sockets(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured; `sockets` is how many were open."""
 
+    machine: Machine
     sockets: int
     frame_bytes: int
     frames_per_second: Rate
@@ -117,12 +119,13 @@ async def _measure(directory: Path, rounds: int, say: Say) -> Sockets:
                     say(f"round {number}/{rounds}  {side.name:<24}{await side.measure():>9,.0f} frames/s")
             for side in sides:
                 side.crowd.close()
-    return _result(*sides, frame_bytes=len(frame))
+    return _result(*sides, machine=this_machine(directory), frame_bytes=len(frame))
 
 
-def _result(bare: _Side, chargly: _Side, *, frame_bytes: int) -> Sockets:
+def _result(bare: _Side, chargly: _Side, *, machine: Machine, frame_bytes: int) -> Sockets:
     rates = median(bare.rates), median(chargly.rates)
     return Sockets(
+        machine=machine,
         sockets=SOCKETS,
         frame_bytes=frame_bytes,
         frames_per_second=Rate(bare=rates[0], chargly=rates[1], ratio=round(rates[1] / rates[0], 3)),

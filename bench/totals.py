@@ -1,5 +1,6 @@
 """Chargly's ledger from outside: wallets with credits made, and what was answered compared with what was kept."""
 
+import asyncio
 import contextlib
 import sqlite3
 import time
@@ -16,13 +17,14 @@ from bench.programs import API_KEY, customer
 
 CREDITS_EACH: Final = 10**12
 _SETTLE_SECONDS_MAX: Final = 10.0
+_VERSIONS: Final = "SELECT coalesce(sum(version), 0) FROM wallets"
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """All wallets together: the sum of their balances in credits, and the rows of kind `event` in the ledger's file."""
+    """All wallets together: the sum of their balances in credits, and of their versions: each entry is one."""
 
     balance: int
-    events: int
+    entries: int
 
 
 class Ledger:
@@ -52,11 +54,11 @@ class Ledger:
         """
         until = time.monotonic() + _SETTLE_SECONDS_MAX
         while time.monotonic() < until:
-            events = self._events()
+            entries = self._entries()
             balance = self._balance()
             time.sleep(0.1)
-            if self._events() == events:
-                return Totals(balance, events)
+            if self._entries() == entries:
+                return Totals(balance, entries)
         raise BenchFailed("the ledger keeps moving after the load has ended.")
 
     def check(self, before: Totals, answered: int) -> Totals:
@@ -67,17 +69,19 @@ class Ledger:
 
         """
         after = self.totals()
-        events, moved = after.events - before.events, before.balance - after.balance
+        events, moved = after.entries - before.entries, before.balance - after.balance
         if moved != PRICE_CREDITS * events:
             raise BenchFailed(f"{events} events cost {moved} credits, and {PRICE_CREDITS * events} would be right.")
         if events < answered:
             raise BenchFailed(f"{answered} events were answered, and the ledger holds {events}.")
         return after
 
-    def _events(self) -> int:
-        # Counted in the file, not by the server that is being checked.
+    def _entries(self) -> int:
+        # Asked of the database, not of the server that is being checked.
+        if self._server.postgres_url is not None:
+            return asyncio.run(_sum_of_versions(self._server.postgres_url))
         with contextlib.closing(sqlite3.connect(f"file:{self._server.database}?mode=ro", uri=True)) as connection:
-            return int(connection.execute("SELECT count(*) FROM entries WHERE kind = 'event'").fetchone()[0])
+            return int(connection.execute(_VERSIONS).fetchone()[0])
 
     def _balance(self) -> int:
         if self._wallets == 1:
@@ -95,6 +99,16 @@ class Ledger:
         if not answer.is_success:
             raise BenchFailed(f"{method} {path} answered {answer.status_code}: {answer.text[:500]}")
         return answer.json()
+
+
+async def _sum_of_versions(url: str) -> int:
+    import asyncpg  # noqa: PLC0415 - only there with its extra
+
+    connection = await asyncpg.connect(url)
+    try:
+        return int(await connection.fetchval(_VERSIONS))
+    finally:
+        await connection.close()
 
 
 @contextlib.contextmanager

@@ -17,7 +17,36 @@ from bench.programs import API_KEY
 
 WARM_UP_SECONDS: Final = 1
 _GRACE_SECONDS: Final = 30
-_SCRIPT: Final = """\
+_SCRIPT_END: Final = """
+function done(summary, latency)
+  local errors = summary.errors
+  io.write(string.format("result: %%d answers, %%d us, p50 %%d us, p99 %%d us, %%d refused, %%d broken\\n",
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), errors.status,
+    errors.connect + errors.read + errors.write + errors.timeout))
+end
+"""
+_BATCH_SCRIPT: Final = (
+    """\
+local batch
+
+function init()
+  local headers = {["Authorization"] = "Bearer %(key)s", ["Content-Type"] = "application/json"}
+  local events = {}
+  for number = 1, %(events)d do
+    local wallet = (number - 1) %% %(wallets)d + 1
+    events[number] = string.format('{"customer_id":"user_%%04d","event":"chat.reply"}', wallet)
+  end
+  batch = wrk.format("POST", "/v1/events/batch", headers, '{"events":[' .. table.concat(events, ",") .. ']}')
+end
+
+function request()
+  return batch
+end
+"""
+    + _SCRIPT_END
+)
+_SCRIPT: Final = (
+    """\
 local events, sent = {}, 0
 
 function init()
@@ -32,12 +61,12 @@ function request()
   sent = sent %% #events + 1
   return events[sent]
 end
-
-function done(summary, latency)
-  local errors = summary.errors
-  io.write(string.format("result: %%d answers, %%d us, p50 %%d us, p99 %%d us, %%d refused, %%d broken\\n",
-    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), errors.status,
-    errors.connect + errors.read + errors.write + errors.timeout))
+"""
+    + _SCRIPT_END
+)
+_DELAY: Final = """
+function delay()
+  return math.random(0, %(most)d)
 end
 """
 _RESULT: Final = re.compile(
@@ -87,6 +116,22 @@ def check_installed() -> None:
 def write_script(path: Path, wallets: int) -> Path:
     """Writes the script that posts a `chat.reply` to each of so many wallets in turn."""
     path.write_text(_SCRIPT % {"key": API_KEY, "wallets": wallets})
+    return path
+
+
+def write_paced_script(path: Path, wallets: int, connections: int, per_second: int) -> Path:
+    """Writes the script that does as `write_script`'s, but waits before each request, by chance, for about that rate.
+
+    All connections together ask a little less often: what an answer takes comes on top of the wait.
+    """
+    most_ms = 2 * connections * 1000 // per_second
+    path.write_text(_SCRIPT % {"key": API_KEY, "wallets": wallets} + _DELAY % {"most": most_ms})
+    return path
+
+
+def write_batch_script(path: Path, wallets: int, events: int) -> Path:
+    """Writes the script that posts batches of so many events, each of them to the next wallet."""
+    path.write_text(_BATCH_SCRIPT % {"key": API_KEY, "wallets": wallets, "events": events})
     return path
 
 

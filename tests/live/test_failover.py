@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import secrets
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +10,11 @@ import httpx
 import postgres as postgres_server
 import pytest
 from ledgers import check_ledger
+from live.load import Load
 from postgres import PostgresServer
 from redis_server import RedisServer
 from serving import ServerProcess, grant, next_wallet
 
-CALLERS = 4
 FUNDS = 10**6
 
 
@@ -26,53 +24,6 @@ def durable() -> Iterator[PostgresServer]:
     running = postgres_server.started(quick=False)
     yield running
     running.end()
-
-
-class Load:
-    """Callers that meter with keys, and send again what got no answer, to either server."""
-
-    def __init__(self, servers: list[ServerProcess], customer_id: str) -> None:
-        self._servers, self._customer_id = servers, customer_id
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._call, args=(number,)) for number in range(CALLERS)]
-        self.answered: list[str] = []
-        self.refusals: set[int] = set()
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _call(self, number: int) -> None:
-        with contextlib.ExitStack() as opened:
-            clients = [opened.enter_context(server.client()) for server in self._servers]
-            while not self._over.is_set():
-                key = secrets.token_hex(8)
-                turn = number
-                while not self._charged(clients[turn % len(clients)], key):
-                    turn += 1
-                    time.sleep(0.02)  # as a caller does before it tries again
-
-    def _charged(self, api: httpx.Client, key: str) -> bool:
-        body = {"customer_id": self._customer_id, "event": "x.y", "credits": 1, "idempotency_key": key}
-        answer = api.post("/v1/events", json=body)
-        if answer.status_code == 201:
-            self.answered.append(key)
-            return True
-        self.refusals.add(answer.status_code)
-        return False
-
-    def wait_for(self, more: int) -> None:
-        """Until so many more events were answered."""
-        wanted, deadline = len(self.answered) + more, time.monotonic() + 30
-        while len(self.answered) < wanted:
-            assert time.monotonic() < deadline, f"{len(self.answered)} of {wanted} were answered"
-            time.sleep(0.01)
 
 
 def wait_until_ready(api: httpx.Client, *, ready: bool) -> dict[str, object]:
@@ -101,7 +52,7 @@ async def test_nothing_answered_is_lost_or_doubled_and_pages_heal(
             apis = [opened.enter_context(server.client()) for server in servers]
             grant(apis[0], "u", FUNDS)
             async with servers[0].live(servers[0].token("u")) as here, servers[1].live(servers[1].token("u")) as there:
-                with Load(servers, "u") as load:
+                with Load(servers, ["u"]) as load:
                     await asyncio.to_thread(load.wait_for, 50)
                     durable.stop()
                     if redis is not None:
@@ -126,4 +77,4 @@ async def test_nothing_answered_is_lost_or_doubled_and_pages_heal(
         for server in servers:
             server.stop()
     events = [entry["idempotency_key"] for entry in entries if entry["kind"] == "event"]
-    assert sorted(events) == sorted(load.answered)
+    assert sorted(events) == sorted(key for _, key in load.answered)
