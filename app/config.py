@@ -31,7 +31,7 @@ HOLD_SECONDS_MAX: Final = 86_400
 IDEMPOTENCY_KEY_CHARACTERS_MAX: Final = 255
 API_KEY_CHARACTERS_MAX: Final = 200
 CUSTOMER_ID_CHARACTERS_MAX: Final = 255
-INSERT_ROWS_MAX: Final = 128
+INSERT_ROWS_MAX: Final = 32
 """Rows of one statement on SQLite: a text for each size, kept prepared, and few enough for its limit of parameters."""
 WORKERS_MAX: Final = 64
 """Processes of one `chargly serve`."""
@@ -66,7 +66,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     write_batch_max: int = 512
     write_batches_at_once: int = 2
     wallets_cached_max: int = 10_000
-    gil_switch_seconds: float = 0.0001
+    gil_switch_seconds: float = 0.001
     write_wait_seconds_max: float = 15.0
     transactions_waiting_max: int = 1_000
     write_recovery_seconds: float = 1.0

@@ -1,5 +1,6 @@
 """Programs loaded in turns, round after round, so that what disturbs the machine disturbs all of them."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -93,6 +94,7 @@ class Contender:
         return median(one.requests_per_second for one in self.loads) * self.events
 
     def _load(self, seconds: int, options: Options) -> Load:
+        os.sync()  # what the one before has left to be written is not to be this one's load
         connections = self._connections or options.connections
         return load(self._server, self._script, seconds=seconds, connections=connections)
 

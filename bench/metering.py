@@ -11,7 +11,6 @@ import msgspec
 from bench import programs
 from bench.contest import Contender, Options, Row, Say, hold
 from bench.machine import Machine, this_machine
-from bench.processes import Server
 from bench.push import PushLatency, measure_push
 from bench.totals import granted
 from bench.wrk import check_installed, write_batch_script, write_paced_script, write_script
@@ -53,9 +52,9 @@ def measure(options: Options, say: Say) -> Metering:
     with tempfile.TemporaryDirectory(prefix="chargly-bench-") as name:
         directory = Path(name)
         machine = this_machine(directory)
-        with _field(directory) as field:
-            rows = hold(field.contenders, options, say)
-            pace = _measure_pace(field, directory, round(rows[1].events_per_second / 2), options, say)
+        with _field(directory) as contenders:
+            rows = hold(contenders, options, say)
+        pace = _measure_pace(directory, round(rows[1].events_per_second / 2), options, say)
         say("push latency …")
         push = measure_push(directory / "push")
     return Metering(machine=machine, options=options, rows=rows, pace=pace, push=push)
@@ -64,20 +63,12 @@ def measure(options: Options, say: Say) -> Metering:
 def measure_rows(options: Options, say: Say) -> list[Row]:
     """Measures events a second alone. Takes and raises what `measure` does."""
     check_installed()
-    with tempfile.TemporaryDirectory(prefix="chargly-bench-") as name, _field(Path(name)) as field:
-        return hold(field.contenders, options, say)
-
-
-class _Field(msgspec.Struct, frozen=True):
-    """The programs that run, and two of them by name."""
-
-    bare: Server
-    chargly: Server
-    contenders: list[Contender]
+    with tempfile.TemporaryDirectory(prefix="chargly-bench-") as name, _field(Path(name)) as contenders:
+        return hold(contenders, options, say)
 
 
 @contextlib.contextmanager
-def _field(directory: Path) -> Iterator[_Field]:
+def _field(directory: Path) -> Iterator[list[Contender]]:
     with contextlib.ExitStack() as stack:
         many, one = (write_script(directory / f"{wallets}.lua", wallets) for wallets in (WALLETS, 1))
         batches = write_batch_script(directory / "batch.lua", WALLETS, BATCH_EVENTS)
@@ -87,25 +78,21 @@ def _field(directory: Path) -> Iterator[_Field]:
         batched = stack.enter_context(programs.chargly(directory / "batched"))
         naive = stack.enter_context(programs.naive(directory / "naive", WALLETS))
         first = f"chargly, {WALLETS:,} wallets"
-        yield _Field(
-            bare,
-            spread_out,
-            [
-                Contender("bare", bare, many),
-                Contender(first, spread_out, many, stack.enter_context(granted(spread_out, WALLETS))),
-                Contender("chargly, one hot wallet", hot, one, stack.enter_context(granted(hot, 1)), against=first),
-                Contender(
-                    f"chargly, batches of {BATCH_EVENTS:,}",
-                    batched,
-                    batches,
-                    stack.enter_context(granted(batched, WALLETS)),
-                    events=BATCH_EVENTS,
-                    against=first,
-                    connections=_BATCH_CONNECTIONS,
-                ),
-                Contender("naive", naive, many, against=first),
-            ],
-        )
+        yield [
+            Contender("bare", bare, many),
+            Contender(first, spread_out, many, stack.enter_context(granted(spread_out, WALLETS))),
+            Contender("chargly, one hot wallet", hot, one, stack.enter_context(granted(hot, 1)), against=first),
+            Contender(
+                f"chargly, batches of {BATCH_EVENTS:,}",
+                batched,
+                batches,
+                stack.enter_context(granted(batched, WALLETS)),
+                events=BATCH_EVENTS,
+                against=first,
+                connections=_BATCH_CONNECTIONS,
+            ),
+            Contender("naive", naive, many, against=first),
+        ]
 
 
 def measure_connections(rounds: int, seconds: int, connections: Sequence[int], say: Say) -> list[tuple[int, list[Row]]]:
@@ -131,9 +118,13 @@ def measure_connections(rounds: int, seconds: int, connections: Sequence[int], s
         return found
 
 
-def _measure_pace(field: _Field, directory: Path, per_second: int, options: Options, say: Say) -> Pace:
+def _measure_pace(directory: Path, per_second: int, options: Options, say: Say) -> Pace:
     script = write_paced_script(directory / "paced.lua", WALLETS, options.connections, per_second)
-    bare = Contender("bare, paced", field.bare, script)
-    chargly = Contender("chargly, paced", field.chargly, script)
-    rows = hold([bare, chargly], options, say)
+    with (
+        programs.bare(directory / "paced_bare") as bare,
+        programs.chargly(directory / "paced") as chargly,
+        granted(chargly, WALLETS) as ledger,
+    ):
+        contenders = [Contender("bare, paced", bare, script), Contender("chargly, paced", chargly, script, ledger)]
+        rows = hold(contenders, options, say)
     return Pace(rows=rows, p99_more_ms=round(rows[1].p99_ms - rows[0].p99_ms, 2))

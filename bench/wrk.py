@@ -142,7 +142,18 @@ def load(server: Server, script: Path, *, seconds: int, connections: int) -> Loa
         BenchFailed: a request was refused, or a connection failed.
 
     """
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), "--latency", server.url]
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}s",
+        "--timeout",
+        "10s",
+        "-s",
+        str(script),
+        "--latency",
+        server.url,
+    ]
     before = _Used.by_now(server)
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + _GRACE_SECONDS, check=False)
     after = _Used.by_now(server)

@@ -91,6 +91,20 @@ def test_a_process_that_dies_is_replaced_and_what_it_counted_stays(pair: ServerP
     assert found["chargly_operations_total{kind=Event,result=applied}"] == 1
 
 
+def test_a_hangup_replaces_each_process_and_keeps_what_was_counted(pair: ServerProcess) -> None:
+    before = workers_of(pair)
+    with pair.client() as api:
+        grant(api, "u", 10)
+    assert pair.process is not None
+    pair.process.send_signal(signal.SIGHUP)
+    until(lambda: served(pair) == 4 and not workers_of(pair) & before)
+    with pair.client() as api:
+        assert charge(api, "u", credits=1).status_code == 201
+        found = samples(api)
+    assert found["chargly_operations_total{kind=AddGrant,result=applied}"] == 1
+    assert found["chargly_operations_total{kind=Event,result=applied}"] == 1
+
+
 def test_it_ends_with_all_its_processes_when_it_is_told_to(pair: ServerProcess) -> None:
     assert pair.process is not None
     workers = workers_of(pair)

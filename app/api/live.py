@@ -112,16 +112,14 @@ class _Connection:
         """Takes subscribe messages until one side ends it."""
         self._task = asyncio.current_task()
         self._services.sockets.add(self)
-        ending: _Close | None = None
         try:
             await self._receive_all()
         except _Close as close:
-            ending = close
+            self._ending = close
         except asyncio.CancelledError:
             if not self._ended or self._task is None:
                 raise
             self._task.uncancel()
-            ending = self._ending
         finally:
             self._ended = True
             self._services.sockets.discard(self)
@@ -129,8 +127,8 @@ class _Connection:
                 self._services.hub.unsubscribe(listening.subscription)
             if self._sending is not None:
                 self._sending.cancel()
-        if ending is not None:
-            await _close(self._send, ending.code, ending.reason, self._limits.live_close_seconds_max)
+        if self._ending is not None:
+            await _close(self._send, self._ending.code, self._ending.reason, self._limits.live_close_seconds_max)
 
     def deliver(self, subscription: Subscription[Socket]) -> bool:
         """Sends what a subscription has, unless something is being sent: then all goes on once that is through."""
@@ -158,8 +156,7 @@ class _Connection:
         """Sends what waits, as far as that is possible without waiting."""
         if self._sending is None and self._first is not None:
             first, self._first = self._first, None
-            self._start(first.frame)
-            self._services.metrics.pushes.inc()
+            self._services.metrics.pushes.inc(self._start(first.frame))
         for listening in self._listening.values():
             self._services.sockets.queue(listening.subscription)
 
@@ -171,7 +168,7 @@ class _Connection:
         self._sent_at = time.monotonic()
         try:
             self._sending = begin(self._send(frame))
-        except OSError:  # it is gone, and what is received says so
+        except (OSError, RuntimeError):  # it is gone, or uvicorn has closed it: what is received says so
             self._end(None)
             return False
         if self._sending is not None:
@@ -186,15 +183,16 @@ class _Connection:
         if error is None:
             self._flush()
             return
-        if not isinstance(error, OSError):
+        if not isinstance(error, OSError | RuntimeError):
             log.error("a websocket could not be sent to", exc_info=error)
         self._end(None)
 
     def _end(self, ending: _Close | None) -> None:
-        """Ends it from outside of its task, with a code, or without one where it is not going to be read."""
+        """Ends it, with a code, or without one where it is not going to be read."""
         if not self._ended and self._task is not None:
             self._ended, self._ending = True, ending
-            self._task.cancel()
+            if asyncio.current_task() is not self._task:  # which looks for itself
+                self._task.cancel()
 
     async def _receive_all(self) -> None:
         try:
@@ -207,7 +205,7 @@ class _Connection:
             # No further message before the answer is sent, or a client that does not read could pile answers up.
             while self._sending is not None:
                 await asyncio.wait((self._sending,))
-            message = await self._next_message()
+            message = None if self._ended else await self._next_message()
 
     async def _next_message(self) -> Subscribe | None:
         """What the client says next, None where it has gone."""

@@ -86,7 +86,10 @@ class Sockets:
         for _ in range(min(len(self._line), self._limits.live_sends_at_once)):
             subscription = self._line.popleft()
             subscription.is_queued = False
-            sent += subscription.owner.deliver(subscription)
+            try:
+                sent += subscription.owner.deliver(subscription)
+            except Exception:  # it is that socket's alone, and the others go on
+                log.exception("a websocket could not be sent to")
         self._metrics.pushes.inc(sent)
         self._turn_comes = bool(self._line)
         if self._turn_comes:  # after whatever else is ready
