@@ -128,6 +128,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     import_retry_seconds: float = 1.0
     import_refused_shown_max: int = 20
 
+    keep_alive_seconds: int = 75
     shutdown_seconds_max: int = 10
     worker_answer_seconds_max: int = 10
 

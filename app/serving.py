@@ -86,6 +86,9 @@ def _uvicorn(app: ASGIApp | str, config: Config, workers: int = 1) -> uvicorn.Co
         log_level="warning",
         access_log=False,
         server_header=False,
+        # Longer than clients keep an idle connection (httpx: 5 s, as uvicorn does): else one is closed while a request
+        # is on its way.
+        timeout_keep_alive=limits.keep_alive_seconds,
         timeout_graceful_shutdown=limits.shutdown_seconds_max,
         timeout_worker_healthcheck=limits.worker_answer_seconds_max,
     )

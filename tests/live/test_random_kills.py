@@ -15,7 +15,7 @@ from live.load import Load
 from serving import ServerProcess, balance, grant, whole_ledger
 
 SECONDS = float(os.environ.get("CHARGLY_TESTS_KILL_SECONDS", "8"))
-"""How long servers are killed; `.ci/run` takes a minute."""
+"""How long servers are killed; `.ci/run` also takes a minute, alone on the machine."""
 SERVERS, PAGES, WALLETS = 3, 200, 20
 FUNDS = 10**6
 HEAL_SECONDS_MAX = 30.0

@@ -20,7 +20,7 @@ from app.live.hub import Hub
 from app.live.sockets import Sockets, begin
 from app.metrics import Metrics
 
-SECONDS_MAX = 10.0
+SECONDS_MAX = 30.0
 
 
 async def nothing() -> None:

@@ -119,7 +119,7 @@ async def test_a_batch_behind_an_unanswered_commit_is_told_after_it(
 
     async with open_ledger(config) as ledger:
         await ledger.give("u", 100)
-        subscription = hub.subscribe("u", lambda: None)
+        subscription = hub.subscribe(None, "u", bool)
         assert subscription is not None
         subscription.begin(hub.message(Wallet(customer_id="u", balance=100, version=1), [], at=0))
         ledger.writer._on_commit = show
