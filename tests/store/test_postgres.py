@@ -61,7 +61,7 @@ class Operator:
                 pass
 
     async def _a_commit_hangs(self) -> bool:
-        """Tries one. What a connection shows of the setting is no sign: the checkpointer makes it count, when it may."""
+        """Tries one. What a connection shows of the setting is no sign: the checkpointer makes it count, later."""
         connection = await asyncpg.connect(self.url)
         try:
             async with asyncio.timeout(0.3):
