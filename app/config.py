@@ -33,6 +33,8 @@ API_KEY_CHARACTERS_MAX: Final = 200
 CUSTOMER_ID_CHARACTERS_MAX: Final = 255
 INSERT_ROWS_MAX: Final = 32
 """Rows of one statement on SQLite: a text for each size, kept prepared, and few enough for its limit of parameters."""
+LOCK_WAIT_NOTICED_MS: Final = 5
+"""How long a batch on PostgreSQL waits for its wallets before it looks again whether prices have changed."""
 WORKERS_MAX: Final = 64
 """Processes of one `chargly serve`."""
 METADATA_DEPTH_MAX: Final = 32

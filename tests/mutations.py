@@ -483,6 +483,28 @@ MUTATIONS = (
         "a replay is told as new", BATCH, "replayed=first.id != op.id or not self._retried", "replayed=False", T_WRITER
     ),
     Mutation(
+        "a wallet is believed for an entry that another process may have written",
+        BATCH,
+        "        else:  # another process can write",
+        "        if True:  # another process can write",
+        T_CACHE,
+    ),
+    Mutation(
+        "a batch has two times, one for the wallets that it knows and one for those that it reads",
+        BATCH,
+        "yield sql.read_wallets, (unread, now)\n        read = _wallets_decoder.decode(text)\n",
+        "yield sql.read_wallets, (unread, None)\n        read = _wallets_decoder.decode(text)\n"
+        "        now = read.now or now\n",
+        T_CACHE,
+    ),
+    Mutation(
+        "what changed while a batch waited for its wallets is not looked for",
+        BATCH,
+        "if locked.waited_ms >= LOCK_WAIT_NOTICED_MS:",
+        "if False:",
+        T_CACHE,
+    ),
+    Mutation(
         "prices that were changed elsewhere are not read",
         BATCH,
         "    if read.generation != known.generation:\n",

@@ -21,8 +21,16 @@ _HOLD, _EXPIRY, _START, _AGAIN = range(4)
 
 
 def settle(change: Change) -> None:
-    """Brings what is due by the change's time. The wallet's open holds must all be in its state."""
-    dues = [*_dues_of_holds(change), *_dues_of_grants(change)]
+    """Brings what is due by the change's time.
+
+    Raises:
+        ValueError: not all of the wallet's open holds are in its state; what is missing would never run out.
+
+    """
+    of_holds = _dues_of_holds(change)
+    if len(of_holds) != change.open_holds:
+        raise ValueError(f"{change.open_holds} holds are open and {len(of_holds)} are in the state")
+    dues = [*of_holds, *_dues_of_grants(change)]
     heapq.heapify(dues)
     for _ in range(SETTLE_STEPS_MAX):
         if not dues or dues[0][0] > change.now:

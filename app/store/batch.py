@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec.structs import astuple
 
+from app.config import LOCK_WAIT_NOTICED_MS
 from app.errors import ChargeError, IdempotencyConflict, Internal, NotFound
 from app.rules import ledger
 from app.rules.operations import (
@@ -108,26 +109,17 @@ def write_batch(
     """
     sql = ledger_statements(dialect)
     customers = sorted({op.customer_id for op in operations})
-    # Every process sharing a database goes by the database's clock; a file of SQLite has one process and its clock.
-    now = time.time_ns() // 1_000_000
     names = _named_by(operations)
-    versions: Mapping[str, int] | None = None
-    if dialect.is_sqlite:
-        [[generation, *ground]] = yield sql.read_ground, (cache.last_entry_id,)
-        cache.begin(Ground(*ground))
-    else:
-        locked = yield from _lock(sql, customers, cache.last_entry_id)
-        generation, now, versions = locked.generation, locked.now, dict(locked.wallets)
-        cache.begin(Ground(locked.connection, 0, locked.last_is_there))
+    begin = _begin_on_sqlite(sql, cache) if dialect.is_sqlite else _begin_on_postgresql(sql, customers, cache)
+    generation, now, versions = yield from begin
     # What an operation names belongs to a state too, so the wallet is read with it.
     unnamed = [id for id in customers if names is None or id not in names.customers]
     at_hand = cache.known(unnamed, now, versions)
-    read = WalletsRead(generation, [], [], [], [])
+    read = WalletsRead(generation, [], [], [], [], now)
     if len(at_hand) < len(customers):
         unread = encode_document([id for id in customers if id not in at_hand]).decode()
-        [[text]] = yield sql.read_wallets, (unread, now) if dialect.is_sqlite else (unread,)
+        [[text]] = yield sql.read_wallets, (unread, now)
         read = _wallets_decoder.decode(text)
-        now = now if read.now is None else read.now
     catalogue = known
     if read.generation != known.generation:
         [[text]] = yield catalogue_sql(dialect), ()
@@ -143,12 +135,41 @@ def write_batch(
     before = states(read, named) | at_hand
     batch = _Batch(before, seen, retried=retried)
     outcomes = [batch.apply(operation, catalogue, now, welcome_credits) for operation in operations]
+    # As a generator: a script is sent the rows of each statement, which a list cannot take.
     yield from (statement for statement in dialect.together([*batch.statements(sql)]))
     yield from batch.paid_checkouts()
     if not dialect.is_sqlite and (unopened := batch.unopened(operations)):
         yield sql.unlock_unopened, (encode_document(unopened).decode(),)
     cache.leave(*batch.left())
     return Committed(outcomes, batch.changes(), catalogue)
+
+
+class _Start(NamedTuple):
+    """What a batch goes by: the catalogue's generation, and one time for all that it does, in milliseconds since 1970.
+
+    `versions` are those that its wallets are at, where other processes move them on too.
+    """
+
+    generation: int
+    now: int
+    versions: Mapping[str, int] | None
+
+
+def _begin_on_sqlite(sql: LedgerStatements, cache: WalletCache) -> Script[_Start]:
+    """A file has one process, whose clock counts, and a transaction has its lock from the start."""
+    [[generation, *ground]] = yield sql.read_ground, (cache.last_entry_id,)
+    cache.begin(Ground(*ground))
+    return _Start(generation, time.time_ns() // 1_000_000, None)
+
+
+def _begin_on_postgresql(sql: LedgerStatements, customers: Sequence[str], cache: WalletCache) -> Script[_Start]:
+    """Every process goes by the database's clock, as of when the wallets are locked."""
+    locked = yield from _lock(sql, customers, cache.last_entry_id)
+    cache.begin(Ground(locked.connection, 0, locked.last_is_there))
+    generation = locked.generation
+    if locked.waited_ms >= LOCK_WAIT_NOTICED_MS:  # prices may have changed meanwhile
+        [[generation]] = yield "SELECT generation FROM instance", ()
+    return _Start(generation, locked.now, dict(locked.wallets))
 
 
 def _lock(sql: LedgerStatements, customers: Sequence[str], last_entry_id: str) -> Script[Locked]:
@@ -162,6 +183,7 @@ def _lock(sql: LedgerStatements, customers: Sequence[str], last_entry_id: str) -
         [[text]] = yield sql.lock_wallets, (some, last_entry_id)
         made = _locked_decoder.decode(text)
         made.wallets += locked.wallets
+        made.waited_ms += locked.waited_ms
         return made
     return locked
 
@@ -218,6 +240,7 @@ class _Batch:
         self._holds: dict[tuple[str, str], Hold] = {}
         self._members: dict[tuple[str, str], Member] = {}
         self._paid_checkouts: list[str] = []
+        self._proof = ""
 
     def apply(self, op: Operation, catalogue: Catalogue, now: int, welcome_credits: int) -> Outcome | ChargeError:
         state = self._states.get(op.customer_id) or State(Wallet(customer_id=op.customer_id))
@@ -267,6 +290,8 @@ class _Batch:
             self._by_id[op.id] = applied.own
             if isinstance(op, TopUp):
                 self._paid_checkouts.append(op.checkout_id)
+        else:  # another process can write an entry with an id that is derived, but none with one made by chance
+            self._proof = op.id
 
     def statements(self, sql: LedgerStatements) -> Iterator[Statement]:
         """What is to be written, no row by two of them; wallets first, since the other tables point to them."""
@@ -300,9 +325,8 @@ class _Batch:
         return [id for id in ids if id in self._states and not self._version(id)]
 
     def left(self) -> tuple[list[State], str]:
-        """The wallets that it changed as it leaves them, and the id of its last entry; empty where there is none."""
-        changed = self._moved | self._made_or_set
-        return [self._states[id] for id in changed], self._entries[-1].id if self._entries else ""
+        """The wallets that it changed as it leaves them, and the id of an entry that proves it; empty for none."""
+        return [self._states[id] for id in self._moved | self._made_or_set], self._proof
 
     def _version(self, customer_id: str) -> int:
         return self._states[customer_id].wallet.version

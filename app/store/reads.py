@@ -56,18 +56,14 @@ async def state(db: Database, customer_id: str, *, member: str | None = None) ->
 
     """
     sql = ledger_statements(db.dialect).read_wallets
-    values: dict[str, Any] = {"p1": encode_document([customer_id]).decode()}
-    now = now_ms()
-    if db.dialect.is_sqlite:
-        values["p2"] = now
+    values = {"p1": encode_document([customer_id]).decode(), "p2": now_ms() if db.dialect.is_sqlite else None}
     [row] = await db.fetch_all(_PLACEHOLDER.sub(r":p\1", sql), values)
     read = msgspec.json.decode(row[0], type=WalletsRead)
-    now = now if read.now is None else read.now
     found = states(read, NamedRead([], [], [])).get(customer_id)
     if found is None:
         return None
     known = None if member is None else await read_member(db, customer_id, member)
-    return (replace(found, members={known.member: known}) if known else found), now
+    return (replace(found, members={known.member: known}) if known else found), read.now
 
 
 async def read_member(db: Database, customer_id: str, member: str) -> Member | None:

@@ -61,10 +61,10 @@ class MemberRow(Member, frozen=True, kw_only=True, array_like=True):
 
 
 class Locked(msgspec.Struct):
-    """Wallets that a transaction has locked on PostgreSQL, with their versions, as of when it had the locks.
+    """Wallets that a transaction has locked on PostgreSQL, with their versions as of when it had the locks.
 
-    `connection` names the connection; `last_is_there` says whether the entry that was asked for is; `now` is the
-    database's clock in milliseconds.
+    `now` is the database's clock then, and `waited_ms` how long it took, both in milliseconds. `connection` names the
+    connection. As of when it asked: the catalogue's `generation`, and whether the entry that was asked for is there.
     """
 
     generation: int
@@ -72,13 +72,14 @@ class Locked(msgspec.Struct):
     last_is_there: bool
     wallets: list[tuple[str, int]]
     now: int
+    waited_ms: int
 
 
 class WalletsRead(msgspec.Struct):
-    """The wallets of a batch. `now` is None where our own clock counts.
+    """The wallets of a batch, as of the time `now` in milliseconds.
 
-    `holds` are the open ones of wallets that are due, `members` those whom they are for. What belongs to a wallet comes
-    with its customer's id.
+    `holds` are the open ones of wallets that are due then, `members` those whom they are for. What belongs to a wallet
+    comes with its customer's id.
     """
 
     generation: int
@@ -86,7 +87,7 @@ class WalletsRead(msgspec.Struct):
     grants: list[tuple[str, GrantRow]]
     holds: list[tuple[str, HoldRow]]
     members: list[tuple[str, MemberRow]]
-    now: int | None = None
+    now: int
 
 
 class NamedRead(msgspec.Struct):
@@ -147,14 +148,17 @@ class LedgerStatements:
     def _lock_wallets(self) -> str:
         """On PostgreSQL: locks those of `?1` that are there, in the order of their ids; `?2` is an entry's id.
 
-        What is said of a wallet is as of its lock. Its rows in other tables are not: they are read once it is had.
+        A wallet's version is as of its lock, since PostgreSQL looks at a row again once it has it. All else that is
+        read is as of the statement's start, the wallet's rows in other tables too: those are read afterwards.
         """
+        clock = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
         fields = {
             "generation": "(SELECT generation FROM instance)",
             "connection": "coalesce(current_setting('chargly.connection', true), '')",
             "last_is_there": "(?2 = '' OR EXISTS (SELECT 1 FROM entries WHERE id = ?2))",
             "wallets": "coalesce(json_agg(json_build_array(customer_id, version)), '[]'::json)",
-            "now": "(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+            "now": clock,
+            "waited_ms": f"{clock} - {self._dialect.clock()}",
         }
         return (
             f"SELECT {self._dialect.json_object(fields)} FROM (SELECT customer_id, version FROM wallets"
@@ -173,11 +177,12 @@ class LedgerStatements:
         )
 
     def _read_wallets(self) -> str:
-        """Takes the customers of a batch; and the clock in milliseconds, where the database's own is not used."""
+        """Takes the customers of a batch and the time in milliseconds, on PostgreSQL NULL for the database's clock."""
         dialect = self._dialect
         mine = f"customer_id IN {dialect.listed('?1')}"
         clock = dialect.clock()
-        due = f"SELECT customer_id FROM wallets WHERE {mine} AND (due_at <= {clock or '?2'} OR due_at <= last_entry_at)"
+        now = "?2" if clock is None else f"coalesce(CAST(?2 AS bigint), {clock})"
+        due = f"SELECT customer_id FROM wallets WHERE {mine} AND (due_at <= {now} OR due_at <= last_entry_at)"
         fields = {
             "generation": "(SELECT generation FROM instance)",
             "wallets": dialect.json_rows(self._wallet_json, f"wallets WHERE {mine}"),
@@ -186,8 +191,9 @@ class LedgerStatements:
             "members": dialect.json_rows(
                 self._owned(_MEMBER_COLUMNS), f"members WHERE held > 0 AND customer_id IN ({due})"
             ),
+            "now": now,
         }
-        return f"SELECT {dialect.json_object(fields if clock is None else fields | {'now': clock})}"
+        return f"SELECT {dialect.json_object(fields)}"
 
     def _read_named(self) -> str:
         """Takes pairs (customer, grant), customers to find payers of debts for, pairs (customer, hold), (…, member)."""

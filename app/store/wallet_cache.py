@@ -32,7 +32,7 @@ class WalletCache:
     """States by wallet, the least recently used leaving first. Used inside of write transactions alone.
 
     A script ends before its COMMIT, which may fail. So what it leaves is only believed once a later transaction finds
-    its last entry in the ledger.
+    an entry of it in the ledger, by an id that nobody else can have made.
 
     Args:
         wallets_max: how many are kept; 0 keeps none.
@@ -46,7 +46,7 @@ class WalletCache:
         self._data_version = 0
         self._left: list[State] = []
         self.last_entry_id = ""
-        """Of the batch before; empty where it wrote none."""
+        """What proves the batch before; empty where nothing does."""
 
     def begin(self, ground: Ground) -> None:
         """Forgets what may have changed: all, where another connection has written or this is another one."""
@@ -90,7 +90,8 @@ class WalletCache:
 
         Args:
             states: of the wallets that it changed.
-            last_entry_id: of the last entry that it writes; empty where it writes none.
+            last_entry_id: of an entry that it writes, made by chance: one that follows from what it is about may be
+                another process's. Empty where there is none.
 
         """
         self.last_entry_id = last_entry_id

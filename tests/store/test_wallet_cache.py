@@ -1,20 +1,25 @@
 """What a writer remembers of wallets: never what somebody else has changed since, or what was not committed."""
 
+import asyncio
 import contextlib
 import sqlite3
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import asyncpg
 import pytest
 from msgspec.structs import replace
-from store.writing import Ledger, open_ledger
+from store.writing import Ledger, event, open_ledger
 
-from app.config import Config
+from app.config import LOCK_WAIT_NOTICED_MS, Config
+from app.errors import ChargeError, HoldNotOpen
+from app.rules.operations import Capture, MakeHold, OpenWallet, derived_id
 from app.rules.wallet import Grant, Hold, Member, State, Wallet
 from app.store import postgres as store_postgres
 from app.store import sqlite as store_sqlite
 from app.store.dialect import place
+from app.store.ids import new_id
 from app.store.transaction import Attempt
 from app.store.verify import Audit
 from app.store.wallet_cache import Ground, WalletCache
@@ -175,6 +180,98 @@ async def test_what_was_rolled_back_on_postgresql_is_not_believed(
         assert (await ledger.meter("u", credits=30)).wallet.balance == 40
         assert failed
         assert [found.sentence async for found in Audit(ledger.db).mismatches()] == []
+
+
+@pytest.mark.postgresql
+async def test_an_entry_that_another_process_can_write_proves_nothing(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes capture the same hold; the first is rolled back, and finds its entry's id in the other's entry."""
+    send, rolled_back = store_postgres.send, []
+    async with open_ledger(config) as ledger, open_ledger(config) as other:
+        await ledger.give("u", 1000)
+        hold = MakeHold(customer_id="u", id=new_id("hold", "u"), credits=100, quantity=1, expires_in=600, metadata={})
+        await ledger.writer.submit(hold)
+
+        def capture(credits: int) -> Capture:
+            id = derived_id("evt", hold.id)
+            return Capture(
+                customer_id="u", id=id, hold_id=hold.id, credits=credits, metadata={}, request_hash=str(credits)
+            )
+
+        async def failing_once(raw: Any, sql: str, parameters: Any) -> Any:
+            if sql == "COMMIT" and not rolled_back:
+                rolled_back.append(1)
+                await raw.execute("ROLLBACK")
+                await other.writer.submit(capture(90))
+                raise asyncpg.SerializationError("could not serialize access")
+            return await send(raw, sql, parameters)
+
+        monkeypatch.setattr(store_postgres, "send", failing_once)
+        with pytest.raises(HoldNotOpen):
+            await ledger.writer.submit(capture(10))
+        assert rolled_back
+        assert (await ledger.meter("u", credits=1)).wallet.balance == 909
+        assert [found.sentence async for found in Audit(ledger.db).mismatches()] == []
+
+
+@pytest.mark.postgresql
+async def test_a_batch_has_one_time_however_long_it_reads(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A known wallet's hold runs out while another wallet of the batch is read."""
+    send, held_until, read = store_postgres.send, 0.0, []
+
+    async def reading_slowly(raw: Any, sql: str, parameters: Any) -> Any:
+        if "FROM holds" in sql and not read:
+            read.append(1)
+            await asyncio.sleep(max(0.0, held_until - time.time()))
+        return await send(raw, sql, parameters)
+
+    async with open_ledger(config) as ledger:
+        await ledger.give("known", 1000)
+        held_until = time.time() + 1.1
+        await ledger.writer.submit(
+            MakeHold(customer_id="known", id=new_id("hold", "u"), credits=100, quantity=1, expires_in=1, metadata={})
+        )
+        await ledger.meter("known", credits=1)
+        monkeypatch.setattr(store_postgres, "send", reading_slowly)
+        results = await ledger.writer.submit_all(
+            (event("known", credits=1), OpenWallet(customer_id="new", id=new_id("open", "new")))
+        )
+        assert read
+        assert [one for one in results if isinstance(one, ChargeError)] == []
+        assert (await ledger.meter("known", credits=1)).wallet.available == 997
+        assert [found.sentence async for found in Audit(ledger.db).mismatches()] == []
+
+
+@pytest.mark.postgresql
+async def test_a_batch_that_waited_for_its_wallet_goes_by_the_prices_of_when_it_had_it(config: Config) -> None:
+    """What was priced while it waited is what its entry says."""
+    async with open_ledger(config) as ledger, open_ledger(config) as other:
+        await ledger.give("u", 1000)
+        await ledger.catalogue.put_price("chat.reply", credits=5, label="Chat reply", per_model={})
+        await ledger.meter("u")
+        holder = await asyncpg.connect(config.database_url)
+        try:
+            async with holder.transaction():
+                await holder.execute("SELECT 1 FROM wallets WHERE customer_id = 'u' FOR UPDATE")
+                metering = asyncio.create_task(ledger.meter("u"))
+                await until_someone_waits_for_a_lock(holder)
+                await other.catalogue.put_price("chat.reply", credits=50, label="Chat reply", per_model={})
+                await asyncio.sleep(LOCK_WAIT_NOTICED_MS / 1000)
+            entry = (await metering).entry
+        finally:
+            await holder.close()
+        assert entry is not None
+        assert (entry.price_version, entry.credits) == (3, -50)  # chat.reply came with a price
+
+
+async def until_someone_waits_for_a_lock(connection: asyncpg.Connection) -> None:
+    """Returns once a statement of another connection waits for a row that this one has locked."""
+    async with asyncio.timeout(10):
+        while not await connection.fetchval(
+            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        ):
+            await asyncio.sleep(0.005)
 
 
 async def test_two_writers_never_work_with_what_the_other_has_changed(config: Config) -> None:
