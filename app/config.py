@@ -35,6 +35,8 @@ INSERT_ROWS_MAX: Final = 32
 """Rows of one statement on SQLite: a text for each size, kept prepared, and few enough for its limit of parameters."""
 LOCK_WAIT_NOTICED_MS: Final = 5
 """How long a batch on PostgreSQL waits for its wallets before it looks again whether prices have changed."""
+LIVE_FRAMES_PER_SECOND_MAX: Final = 100
+"""Pings and pieces of messages that one websocket may send."""
 WORKERS_MAX: Final = 64
 """Processes of one `chargly serve`."""
 METADATA_DEPTH_MAX: Final = 32
@@ -70,10 +72,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     wallets_cached_max: int = 10_000
     gil_switch_seconds: float = 0.001
     write_wait_seconds_max: float = 15.0
+    database_close_seconds_max: float = 5.0
     transactions_waiting_max: int = 1_000
     write_recovery_seconds: float = 1.0
     settle_seconds_between: float = 1.0
     lease_seconds: float = 10.0
+    lease_give_back_seconds_max: float = 1.0
     metrics_seconds_between: float = 1.0
     settle_wallets_at_once: int = 500
     sqlite_busy_wait_ms: int = 5_000
@@ -133,6 +137,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     keep_alive_seconds: int = 75
     shutdown_seconds_max: int = 10
     worker_answer_seconds_max: int = 10
+    worker_pause_seconds_max: int = 30
+    worker_end_seconds_max: int = 28
 
 
 LIMITS: Final = Limits()

@@ -30,6 +30,7 @@ from app.errors import (
     MethodNotAllowed,
     NotFound,
     OutcomeUnknown,
+    ShuttingDown,
     UnsupportedMediaType,
 )
 from app.metrics import Metrics
@@ -376,10 +377,11 @@ class Refusals:
                 raise HeadersTooLarge
             await self._app(scope, receive, send)
         except asyncio.CancelledError:
-            # The server stops and waits no longer. What was asked may yet be written, and its caller is told so.
+            # The server stops and waits no longer. What was to be written may yet be, and its caller is told so.
             if scope.get("answer_begun"):
                 raise
-            await self._refuse(OutcomeUnknown(), scope, send)
+            reads = scope["method"] in ("GET", "HEAD")
+            await self._refuse(ShuttingDown() if reads else OutcomeUnknown(), scope, send)
         except ChargeError as error:
             await self._refuse(error, scope, send)
         except Exception:

@@ -36,6 +36,7 @@ class Database:
         """The engine's words."""
         self._engine = _engine(config)
         self._wait_seconds = limits.write_wait_seconds_max
+        self._close_seconds = limits.database_close_seconds_max
         self._readers: asyncio.Queue[HeldConnection] = asyncio.Queue(limits.read_connections)
         self._reader_count = limits.read_connections
         self._writer: HeldConnection | None = None
@@ -65,16 +66,18 @@ class Database:
 
     async def close(self) -> None:
         """Closes them; what is under way ends first. What hangs is left to end by itself."""
+        deadline = asyncio.get_running_loop().time() + self._close_seconds
         while self._under_way:
-            ended, hanging = await asyncio.wait(self._under_way, timeout=self._wait_seconds)
-            if hanging and not ended:
-                log.error("the database did not answer for %s seconds", self._wait_seconds)
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                log.error("the database did not answer for %s seconds", self._close_seconds)
                 for held in self._held:
                     self._engine.abandon(held)
                 await asyncio.sleep(0)  # their sockets are closed in the loop's next turn
                 return
+            await asyncio.wait(self._under_way, timeout=left)
         try:
-            async with asyncio.timeout(self._wait_seconds):
+            async with asyncio.timeout(self._close_seconds):
                 for held in list(self._held):
                     await self._let_go(held)
                 await self._engine.pool.disconnect()
@@ -118,7 +121,7 @@ class Database:
             if self._engine.finds_nothing(error):
                 return []
             if not self._engine.spares_connection(error):
-                log.exception("a read failed")
+                log.warning("a read failed: %r", error)
                 self._broken.add(lease.held)  # the next read opens another: this one has waited enough
             raise Unavailable from error
         finally:
@@ -168,8 +171,12 @@ class Database:
         finally:
             self._snapshots.release()
 
-    async def transact(self, script: Callable[[], Script[T]]) -> T:
+    async def transact(self, script: Callable[[], Script[T]], *, seconds_max: float | None = None) -> T:
         """Runs a script as one transaction when its turn comes: of these one at a time, so that metering goes on.
+
+        Args:
+            script: as of `hand_over`.
+            seconds_max: for its turn, and again for itself; by default as for all.
 
         Raises:
             Busy: too many wait, or the turn did not come in time.
@@ -180,19 +187,23 @@ class Database:
             raise Busy
         self._waiting += 1
         try:
-            async with asyncio.timeout(self._wait_seconds):
+            async with asyncio.timeout(seconds_max or self._wait_seconds):
                 await self._turn.acquire()
         except TimeoutError as error:
             raise Busy from error
         finally:
             self._waiting -= 1
         try:
-            return await self.hand_over(script)
+            return await self.hand_over(script, seconds_max=seconds_max)
         finally:
             self._turn.release()
 
     async def hand_over(
-        self, script: Callable[[], Script[T]], on_commit: Callable[[T], None] = lambda _result: None
+        self,
+        script: Callable[[], Script[T]],
+        on_commit: Callable[[T], None] = lambda _result: None,
+        *,
+        seconds_max: float | None = None,
     ) -> T:
         """Runs a script as one transaction, whole or not at all. A caller that leaves does not disturb it.
 
@@ -203,6 +214,7 @@ class Database:
                 PostgreSQL has rolled it back for the sake of another transaction.
             on_commit: told the result once it is committed, though its caller may have left or been told
                 `OutcomeUnknown`. What it raises would hide that commit, so it must not.
+            seconds_max: how long it may take; by default as long as all.
 
         Raises:
             Busy: it did not come to its COMMIT in time, or another process holds a lock it needs; nothing was written.
@@ -213,14 +225,15 @@ class Database:
         """
         attempt = Attempt(script)
         task = self._start(self._run(attempt, on_commit))
+        seconds = seconds_max or self._wait_seconds
         try:
-            return await self._outcome(attempt, task)
+            return await self._outcome(attempt, task, seconds)
         except asyncio.CancelledError:
-            self._start(self._outcome(attempt, task))  # one that hangs is given up, though nobody waits for it
+            self._start(self._outcome(attempt, task, seconds))  # one that hangs is given up, though nobody waits for it
             raise
 
-    async def _outcome(self, attempt: Attempt[T], task: asyncio.Task[T]) -> T:
-        done, _ = await asyncio.wait((task,), timeout=self._wait_seconds)
+    async def _outcome(self, attempt: Attempt[T], task: asyncio.Task[T], seconds: float) -> T:
+        done, _ = await asyncio.wait((task,), timeout=seconds)
         if done:
             return task.result()
         attempt.give_up()

@@ -19,7 +19,7 @@ class Lease:
         db: where it is kept. A file of SQLite has one server, which its lock makes sure of, and that one holds all.
         name: what it is for.
         holder: the name of this process.
-        limits: `lease_seconds`; a third of them after it was taken a lease is renewed.
+        limits: `lease_seconds`, a third of which after it was taken a lease is renewed; `lease_give_back_seconds_max`.
 
     """
 
@@ -28,8 +28,11 @@ class Lease:
         self._name = name
         self._holder = holder
         self._seconds = limits.lease_seconds
+        self._most_ms = round(limits.lease_seconds * 1000)
+        self._give_back_seconds_max = limits.lease_give_back_seconds_max
         self._renew_at: float | None = None
-        """On our own clock; None while it is not ours."""
+        """On our own clock; None while it is not known to be ours."""
+        self._may_be_ours = False
 
     async def held(self) -> bool:
         """Whether this process has it now. It takes one that is free, and renews its own in good time.
@@ -46,34 +49,40 @@ class Lease:
             return True
         if self._renew_at is None and await self._is_of_another(clock):
             return False
-        self._renew_at = None  # until it is known to be renewed
-        if await self._db.transact(lambda: self._take(clock)):
+        self._renew_at, self._may_be_ours = None, True  # until it is known
+        self._may_be_ours = await self._db.transact(lambda: self._take(clock))
+        if self._may_be_ours:
             self._renew_at = now + self._seconds / 3
-        return self._renew_at is not None
+        return self._may_be_ours
 
     async def give_back(self) -> None:
         """Lets another process have it at once.
 
         Raises:
-            ChargeError: the database cannot be asked; it ends by itself.
+            ChargeError: the database cannot be asked, or does not answer soon; it ends by itself.
 
         """
-        if self._renew_at is not None:
-            self._renew_at = None
-            await self._db.transact(self._drop)
+        if self._may_be_ours:
+            self._renew_at, self._may_be_ours = None, False
+            await self._db.transact(self._drop, seconds_max=self._give_back_seconds_max)
 
     async def _is_of_another(self, clock: str) -> bool:
         """Looks before it takes: most processes ask again and again for what another has."""
-        taken = text(f"SELECT 1 FROM leases WHERE name = :name AND until > {clock} AND holder <> :holder")
-        return await self._db.fetch_one(taken.bindparams(name=self._name, holder=self._holder)) is not None
+        taken = text(
+            f"SELECT 1 FROM leases WHERE name = :name AND holder <> :holder"
+            f" AND until > {clock} AND until <= {clock} + :most"
+        )
+        asked = taken.bindparams(name=self._name, holder=self._holder, most=self._most_ms)
+        return await self._db.fetch_one(asked) is not None
 
     def _take(self, clock: str) -> Script[bool]:
         take = (
             f"INSERT INTO leases (name, holder, until) VALUES (?1, ?2, {clock} + ?3) ON CONFLICT (name) DO UPDATE"
             f" SET holder = excluded.holder, until = excluded.until WHERE leases.holder = ?2 OR leases.until <= {clock}"
-            " RETURNING 1"
+            # One that ends later than any could was taken by a clock that has gone back since.
+            f" OR leases.until > {clock} + ?3 RETURNING 1"
         )
-        rows = yield take, (self._name, self._holder, round(self._seconds * 1000))
+        rows = yield take, (self._name, self._holder, self._most_ms)
         return bool(rows)
 
     def _drop(self) -> Script[None]:

@@ -110,7 +110,7 @@ class PostgresEngine:
         raise Busy
 
     async def _run_once(self, raw: Any, attempt: Attempt[T]) -> T:
-        attempt.spoilt = True
+        attempt.spoilt = attempt.begun = True  # even BEGIN may hang, and is cancelled then
         try:
             with self._closed_after(raw, self._hang_seconds):  # it is given up and cancelled before
                 await send(raw, _BEGIN, ())

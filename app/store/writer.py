@@ -79,10 +79,12 @@ class Writer:
         return self._operations_waiting
 
     async def close(self) -> None:
-        """Writes what waits, then ends. What comes later is refused."""
+        """Writes what waits, then ends; what hangs is not waited for long. What comes later is refused."""
         self._closing = True
-        while self._writing:
-            await asyncio.wait(self._writing)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.database_close_seconds_max):
+                while self._writing:
+                    await asyncio.wait(self._writing)
         if self._recovery is not None:
             self._recovery.cancel()
             await asyncio.wait((self._recovery,))

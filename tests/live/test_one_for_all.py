@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from api.test_metrics import samples
+from postgres import PostgresServer
 from redis_server import RedisServer
 from serving import ServerProcess, StartServer, balance, error_of, with_limits
 
@@ -63,6 +64,23 @@ def test_a_server_that_stops_hands_over_at_once(new_server: StartServer, tmp_pat
     until_settled([first], 1)
     second = new_server(**limits)
     first.stop()
+    let_expire(second, "b")
+    until_settled([second], 1)
+
+
+def test_a_lease_that_ends_later_than_any_could_is_taken(
+    new_server: StartServer, tmp_path: Path, postgres: PostgresServer
+) -> None:
+    """The clock that it was taken by has gone back since, and nobody may be left to give it back."""
+    limits = with_limits(tmp_path, lease_seconds=5.0, settle_seconds_between=0.1)
+    first = new_server(**limits)
+    let_expire(first, "a")
+    until_settled([first], 1)
+    first.stop(signal.SIGKILL)
+    url = first.env["DATABASE_URL"]
+    postgres.execute("UPDATE leases SET until = until + 3600000", url)
+    assert postgres.execute("SELECT count(*) FROM leases", url)[0][0] >= 1
+    second = new_server(**limits)
     let_expire(second, "b")
     until_settled([second], 1)
 
