@@ -8,7 +8,7 @@ import contextlib
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Final, Protocol, TypeAlias
+from typing import Annotated, Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -19,6 +19,9 @@ log = logging.getLogger("chargly.live")
 
 Publish: TypeAlias = Callable[[list[str]], Awaitable[None]]
 """Sends texts to everyone who listens, this process among them."""
+
+
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -34,10 +37,10 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     sender: str
-    wallets: list[tuple[str, int]] = []
-    generation: int = 0
+    wallets: list[tuple[str, _Count]] = []
+    generation: _Count = 0
     keys: bool = False
-    at: int = 0
+    at: _Count = 0
 
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -55,7 +58,7 @@ class Channel(Protocol):
     failures: tuple[type[Exception], ...]
     """What a connection that cannot be made or is lost raises; TimeoutError is among them."""
 
-    def connected(self, receive: Callable[[str], None]) -> contextlib.AbstractAsyncContextManager[Publish]:
+    def connected(self, receive: Callable[[str | bytes], None]) -> contextlib.AbstractAsyncContextManager[Publish]:
         """Connects, and disconnects; in between `listen` is to run.
 
         Args:
@@ -169,7 +172,7 @@ class Bus:
     def _notice(self, wallets: list[tuple[str, int]]) -> Notice:
         return Notice(sender=self._sender, wallets=wallets, generation=self._generation, at=now_ms())
 
-    def _heard(self, text: str) -> None:
+    def _heard(self, text: str | bytes) -> None:
         try:
             notice = _decode(text)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:

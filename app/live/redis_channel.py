@@ -27,16 +27,15 @@ class RedisChannel:
         self._name = name
         self._limits = limits
         self._listening: redis.client.PubSub | None = None
-        self._receive: Callable[[str], None] = lambda _text: None
+        self._receive: Callable[[str | bytes], None] = lambda _text: None
 
     @contextlib.asynccontextmanager
-    async def connected(self, receive: Callable[[str], None]) -> AsyncIterator[Publish]:
+    async def connected(self, receive: Callable[[str | bytes], None]) -> AsyncIterator[Publish]:
         """Subscribes to the channel."""
         client = redis.Redis.from_url(
             self._url,
             socket_connect_timeout=self._limits.bus_send_seconds_max,
             health_check_interval=self._limits.bus_ping_seconds,
-            decode_responses=True,
         )
         try:
             async with client.pubsub() as listening:

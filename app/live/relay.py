@@ -55,6 +55,7 @@ class Relay:
         self.on_keys_changed: Callable[[], None] = lambda: None
         """Told that an API key was revoked elsewhere."""
         self._missed: set[str] = set()
+        self._prices_changed = False
         self._woken = asyncio.Event()
         self.bus = Bus(channel, limits, sender, self._hear)
         hub.on_missed = self._miss
@@ -83,7 +84,9 @@ class Relay:
         self._metrics.heard(notice.at)
         for customer_id, version in notice.wallets:
             self._miss(customer_id, version)
-        self._hub.generation = max(self._hub.generation, notice.generation)
+        if notice.generation > self._hub.generation:  # it says so; the catalogue knows
+            self._prices_changed = True
+            self._woken.set()
         if notice.keys:
             self.on_keys_changed()
 
@@ -105,6 +108,9 @@ class Relay:
 
     async def _catch_up(self) -> None:
         await self._woken.wait()
+        if self._prices_changed:
+            self._prices_changed = False
+            await self._look_at_prices()
         while self._missed:
             some = [self._missed.pop() for _ in range(min(len(self._missed), self._limits.catch_up_wallets_at_once))]
             await asyncio.gather(*[self._show(customer_id) for customer_id in some])
@@ -128,4 +134,7 @@ class Relay:
             some = shown[start : start + self._limits.heal_wallets_at_once]
             for customer_id, version in await reads.versions(self._db, some):
                 self._miss(customer_id, version)
+        await self._look_at_prices()
+
+    async def _look_at_prices(self) -> None:
         self._hub.generation = max(self._hub.generation, (await self._catalogue.fresh()).generation)

@@ -22,13 +22,13 @@ class Loopback:
 
     def __init__(self) -> None:
         self.texts: asyncio.Queue[str] = asyncio.Queue()
-        self.say: Callable[[str], None] = lambda _text: None
+        self.say: Callable[[str | bytes], None] = lambda _text: None
         self.cut = asyncio.Event()
         self.is_there = True
         self.connections = 0
 
     @contextlib.asynccontextmanager
-    async def connected(self, receive: Callable[[str], None]) -> AsyncIterator[Publish]:
+    async def connected(self, receive: Callable[[str | bytes], None]) -> AsyncIterator[Publish]:
         if not self.is_there:
             raise ConnectionRefusedError
         self.connections += 1
@@ -99,11 +99,16 @@ async def test_nobody_hears_himself_and_nonsense_is_passed_over(caplog: pytest.L
     bus = Bus(channel, LIMITS, "me", heard.append)
     async with bus.running():
         await until(lambda: bus.is_connected)
-        for text in ("", "{", "[]", '{"sender":1}', '{"sender":"x","wallets":[["u"]]}', '{"sender":"me"}', "[" * 5000):
+        nonsense = ["", "{", "[]", '{"sender":1}', '{"sender":"x","wallets":[["u"]]}', "[" * 5000, b"\xff\xfe"]
+        for number in ("-1", "1.5", "9223372036854775808", "9" * 5000):
+            nonsense += [f'{{"sender":"x","{field}":{number}}}' for field in ("at", "generation")]
+            nonsense.append(f'{{"sender":"x","wallets":[["u",{number}]]}}')
+        for text in nonsense:
             channel.say(text)
+        channel.say('{"sender":"me"}')
         channel.say('{"sender":"other","wallets":[["u",7]],"later":"fields"}')
         assert heard == [Notice(sender="other", wallets=[("u", 7)])]
-    assert caplog.text.count("is no notice") == 6
+    assert caplog.text.count("is no notice") == len(nonsense)
 
 
 async def test_a_channel_that_is_lost_is_connected_again_and_told_what_waited() -> None:

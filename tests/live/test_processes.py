@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import websockets
+from postgres import PostgresServer
+from redis.asyncio import Redis as AsyncRedis
 from redis_server import RedisServer
 from serving import ServerProcess, StartServer, charge, grant, next_wallet
 
@@ -60,6 +62,40 @@ async def test_a_change_of_a_price_is_heard_by_the_pages_of_the_other(
             assert api.put("/v1/prices/a.b", json={"credits": 3}).status_code == 201
             charge(api, "u", "a.b")
             assert (await next_wallet(page))["prices"] > before
+
+
+@pytest.mark.postgresql
+async def test_a_notice_of_prices_is_believed_only_as_far_as_the_catalogue_goes(
+    new_server: StartServer, postgres: PostgresServer
+) -> None:
+    server = new_server()
+    with server.client() as api:
+        grant(api, "u", 10)
+        async with server.live(server.token("u")) as page:
+            first = await next_wallet(page)
+            forged = json.dumps({"sender": "nobody", "generation": 10**15, "wallets": [["u", 10**15]]})
+            said = f"SELECT pg_notify('chargly:{first['epoch']}', '{forged}')"
+            postgres.execute(said, server.env["DATABASE_URL"])
+            assert charge(api, "u", credits=1).status_code == 201
+            pushed = await next_wallet(page)
+            assert (pushed["version"], pushed["prices"]) == (2, first["prices"])
+            assert api.put("/v1/prices/a.b", json={"credits": 3}).status_code == 201
+            charge(api, "u", "a.b")
+            assert (await next_wallet(page))["prices"] == first["prices"] + 1
+
+
+@pytest.mark.postgresql
+async def test_what_is_no_text_on_redis_breaks_no_connection(new_server: StartServer, redis: RedisServer) -> None:
+    one, other = (new_server(CHARGLY_BUS_URL=redis.url) for _ in range(2))
+    with one.client() as api:
+        grant(api, "u", 10)
+        async with other.live(other.token("u")) as page:
+            channel = f"chargly:{(await next_wallet(page))['epoch']}"
+            async with AsyncRedis.from_url(redis.url) as client:
+                assert await client.publish(channel, b"\xff\x00") == 2
+            charge(api, "u", credits=1)
+            assert (await next_wallet(page, 1))["balance"] == 9
+    assert "the bus failed" not in other.log.read_text()
 
 
 @pytest.mark.postgresql
