@@ -37,6 +37,7 @@ BAD_TOKEN: Final = 4401
 FOREIGN_ORIGIN: Final = 4403
 NO_SUBSCRIBE: Final = 4408
 TOO_MANY_SOCKETS: Final = 4429
+TRY_AGAIN_LATER: Final = 1013
 
 
 class _Close(Exception):
@@ -64,8 +65,10 @@ class LiveEndpoint:
         if (await receive())["type"] != "websocket.connect":
             return
         try:
-            await self._services.sockets.let_in()
+            if not await self._is_let_in(receive):
+                return
         except Busy as error:
+            self._services.metrics.refusals.labels(error.code).inc()
             await _refuse(send, error)
             return
         protocol = PROTOCOL if PROTOCOL in scope["subprotocols"] else None
@@ -76,6 +79,23 @@ class LiveEndpoint:
             else:
                 why = "this origin may not listen; CHARGLY_ALLOWED_ORIGINS names those that may"
                 await _close(send, FOREIGN_ORIGIN, why, self._services.config.limits.live_close_seconds_max)
+
+    async def _is_let_in(self, receive: Receive) -> bool:
+        """Waits at the door; False where the client leaves meanwhile, and its place is given to another.
+
+        Raises:
+            Busy: too many wait.
+
+        """
+        sockets = self._services.sockets
+        wait = sockets.take_place()
+        if wait > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await receive()  # before it is accepted, a client can do nothing but leave
+                sockets.give_back_place()
+                return False
+        return True
 
 
 class _Connection:
@@ -226,10 +246,17 @@ class _Connection:
         known = self._listening.get(customer_id)
         if known is None:
             subscription = self._listen(customer_id, credential.expires_at)
-            first = subscription.begin(await self._state(customer_id, message))
+            try:
+                first = subscription.begin(await self._state(customer_id, message))
+            except ChargeError as error:
+                log.warning("a wallet cannot be shown: %r", error)
+                raise _Close(TRY_AGAIN_LATER, error.code) from None
         else:  # a renewal is answered like a first subscribe, or a client could not tell that it was taken
             known.ends_at = credential.expires_at
-            first = known.subscription.renew(await self._state(customer_id, message))
+            try:
+                first = known.subscription.renew(await self._state(customer_id, message))
+            except ChargeError:  # the database is away, but the token is good, and the last state is known
+                first = known.subscription.repeat()
         self._ends_at = min(listening.ends_at for listening in self._listening.values())
         self._first = first
         self._flush()

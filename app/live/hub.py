@@ -113,8 +113,14 @@ class Subscription(Generic[Owner]):
     def renew(self, state: Push) -> Push:
         """The answer to a token's renewal: the state as read, or what has been sent since, if that is newer."""
         if self._last is not None and self._last.message.version > state.message.version:
-            return Push(msgspec.structs.replace(self._last.message, entries=[], gap=False), self._last.message.version)
+            return self.repeat()
         return self.begin(state)
+
+    def repeat(self) -> Push:
+        """What was sent last, without the entries that it had."""
+        assert self._last is not None, "nothing was sent yet"
+        message = self._last.message
+        return Push(msgspec.structs.replace(message, entries=[], gap=False), message.version)
 
     def take(self) -> Push | None:
         """The message to send now, if there is one; none before the first state."""

@@ -1,7 +1,8 @@
 """The open websockets of one process: they are let in, sent to and looked after together, without a task for each.
 
-What waits to be sent goes out in turns, some sockets at a time, so that a wallet which thousands look at holds up
-nobody's answer. One loop looks at all of them for what time brings: heartbeats, tokens that end, readers that stopped.
+What waits to be sent goes out in turns, some sockets at a time, so that sending to thousands who look at one wallet
+holds up nobody's answer. One loop looks at all of them for what time brings: heartbeats, tokens that end, readers that
+stopped.
 """
 
 import asyncio
@@ -48,8 +49,11 @@ class Sockets:
     def __len__(self) -> int:
         return len(self._open)
 
-    async def let_in(self) -> None:
-        """Waits until one more may come, so that all pages coming back at once leave room for metering.
+    def take_place(self) -> float:
+        """A place at the door, so that all pages coming back at once leave room for metering.
+
+        Returns:
+            The seconds until its turn comes; none or fewer where it may come in at once.
 
         Raises:
             Busy: too many wait already.
@@ -61,8 +65,11 @@ class Sockets:
             raise Busy
         # What was not used of the last second may be used at once.
         self._next_at = max(self._next_at, now - 1) + 1 / self._limits.live_accepts_per_second
-        if wait > 0:
-            await asyncio.sleep(wait)
+        return wait
+
+    def give_back_place(self) -> None:
+        """One who waited has left: whoever comes next waits less."""
+        self._next_at -= 1 / self._limits.live_accepts_per_second
 
     def add(self, socket: Socket) -> None:
         """Looks after one more."""
@@ -120,7 +127,9 @@ class Sockets:
 def begin(work: Awaitable[None]) -> asyncio.Task[None] | None:
     """Runs an awaitable as far as it gets without waiting. Python 3.12 does so with eager tasks.
 
-    Nearly always a socket takes a frame at once, and a task for it would cost as much as the sending.
+    Nearly always a socket takes a frame at once, and a task for it would cost as much as the sending. A task that is
+    cancelled before its own first turn never throws that into the work, which is closed instead: it must need no
+    `await` to clean up.
 
     Returns:
         The rest of it, None where it has ended.
