@@ -4,6 +4,7 @@ What only a server needs is imported where one is started, so that the other com
 """
 
 import errno
+import os
 import socket
 import sys
 from typing import Annotated
@@ -115,6 +116,8 @@ def version_command(*, as_json: AsJSON = False) -> None:
 def main() -> None:
     """Runs the command; what refuses to start says why in one sentence and exits with 1."""
     set_up_logging()
+    # What another program's processes share is not ours: prometheus-client would count into it.
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     try:
         cli()
     except StartRefused as refused:

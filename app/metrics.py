@@ -4,19 +4,26 @@ Processes of one server answer for all of them: each keeps its numbers in a file
 prometheus-client's own way, and whichever is asked adds them up.
 """
 
+import contextlib
+import fcntl
 import os
 import time
 from collections import Counter as Count
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that names the shared folder; prometheus-client reads it when it is imported."""
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST.encode()
+_COUNTED: Final = ("counter", "histogram")
+"""Kinds of metrics that are kept after their process."""
+_ENDED: Final = "ended"
 
 _SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
@@ -89,13 +96,44 @@ class Metrics:
     def text(self) -> bytes:
         """All of it, in Prometheus's format; what other processes watch as they sampled it last."""
         self.sample()
-        registry = self._registry
-        if self.are_shared:
-            registry = CollectorRegistry()
-            MultiProcessCollector(registry)
-        return generate_latest(registry)
+        if not self.are_shared:
+            return generate_latest(self._registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)
+        with _in_turn(_folder(), fcntl.LOCK_SH):
+            return generate_latest(registry)
 
 
 def forget_process(pid: int) -> None:
-    """Takes a process that has ended out of the gauges of those that live; what it counted stays counted."""
-    mark_process_dead(pid, os.environ[SHARED_FOLDER])
+    """Takes a process that has ended out of the gauges of those that live; what it counted stays counted.
+
+    Its files are added to those of all that have ended before, or each replaced process would make every answer longer.
+    """
+    folder = _folder()
+    with _in_turn(folder, fcntl.LOCK_EX):
+        mark_process_dead(pid, str(folder))
+        for kind in _COUNTED:
+            _move_counts(folder / f"{kind}_{pid}.db", folder / f"{kind}_{_ENDED}.db")
+
+
+def _move_counts(source: Path, target: Path) -> None:
+    if not source.exists():
+        return
+    sums = MmapedDict(str(target))
+    for key, value, at, _ in MmapedDict.read_all_values_from_file(str(source)):
+        before, _ = sums.read_value(key)
+        sums.write_value(key, before + value, at)
+    sums.close()
+    source.unlink()
+
+
+def _folder() -> Path:
+    return Path(os.environ[SHARED_FOLDER])
+
+
+@contextlib.contextmanager
+def _in_turn(folder: Path, way: int) -> Iterator[None]:
+    """Those who read the folder may do so together; whoever moves what is in it does so alone."""
+    with (folder / "turn").open("a") as file:
+        fcntl.flock(file, way)
+        yield

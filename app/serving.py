@@ -9,24 +9,26 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Process
 
-from app.api.connection import Connection
+from app.api.connection import Connection, Websocket
 from app.api.services import Services
-from app.config import Config, Limits, load
+from app.config import WORKERS_MAX, Config, Limits
 from app.logs import set_up_logging
 from app.main import create_app
 from app.metrics import SHARED_FOLDER, forget_process
 
 log = logging.getLogger("chargly.serving")
 
-_WORKER_APP: Final = "app.serving:create_worker_app"
+_SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 - a folder of a random name is made in it
 
 
 def serve(app: ASGIApp, config: Config, listening: socket.socket) -> None:
@@ -46,41 +48,46 @@ def serve(app: ASGIApp, config: Config, listening: socket.socket) -> None:
 
 
 def serve_with_workers(config: Config, listening: socket.socket, workers: int) -> None:
-    """Serves in several processes until told to stop. One that ends is replaced; one that cannot start ends all.
+    """Serves in several processes until told to stop. One that ends is replaced; where none can start, all end with 1.
 
     On SIGHUP each is replaced in turn, on SIGTTIN and SIGTTOU there is one more or less.
 
     Args:
-        config: as each reads it for itself from the same environment.
+        config: of each of them.
         listening: the socket that they share.
         workers: how many.
 
     """
-    with tempfile.TemporaryDirectory(prefix="chargly-metrics-") as folder:
+    with tempfile.TemporaryDirectory(prefix="chargly-metrics-", dir=_memory_folder()) as folder:
         os.environ[SHARED_FOLDER] = folder  # the workers inherit it
-        supervisor = _Supervisor(_uvicorn(_WORKER_APP, config, workers=workers), [listening])
+        worker = partial(create_worker_app, config)
+        supervisor = _Supervisor(_uvicorn(worker, config, workers=workers), [listening], config.limits)
         supervisor.run()
-    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+    if supervisor.failed:
         sys.exit(1)
 
 
-def create_worker_app() -> ASGIApp:
-    """The app of one of several processes, with its own configuration, log and watch over the process above it."""
+def _memory_folder() -> str | None:
+    """Where shared memory is kept on Linux: a full or tidied `/tmp` would end the workers. None for the usual place."""
+    return _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK | os.X_OK) else None
+
+
+def create_worker_app(config: Config) -> ASGIApp:
+    """The app of one of several processes, with its own log and watch over the process above it."""
     set_up_logging()
-    config = load()
     _let_threads_in(config.limits)
     return create_app(config, background=_as_worker)
 
 
-def _uvicorn(app: ASGIApp | str, config: Config, workers: int = 1) -> uvicorn.Config:
+def _uvicorn(app: ASGIApp | Callable[[], ASGIApp], config: Config, workers: int | None = None) -> uvicorn.Config:
     limits = config.limits
     return uvicorn.Config(
         app,
-        factory=isinstance(app, str),
+        factory=workers is not None,
         workers=workers,
         loop="uvloop",
         http=Connection,
-        ws="websockets-sansio",
+        ws=Websocket,
         ws_max_size=limits.live_message_bytes_max,
         ws_per_message_deflate=False,
         log_level="warning",
@@ -100,33 +107,113 @@ def _let_threads_in(limits: Limits) -> None:
 
 
 class _Supervisor(Multiprocess):
-    """uvicorn's, which also says what becomes of a worker."""
+    """uvicorn's, which outlives what its workers do not, and says what becomes of them.
+
+    uvicorn ends all as soon as one worker cannot start. Where others serve, that may be a database that is away for a
+    minute: then one is started again, after pauses that grow.
+    """
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], limits: Limits) -> None:
+        super().__init__(config, sockets)
+        self.failed = False
+        """Whether it ended because no worker could start."""
+        self._answer_seconds = limits.worker_answer_seconds_max
+        self._end_seconds = limits.worker_end_seconds_max
+        self._pause_seconds_max = limits.worker_pause_seconds_max
+        self._pause = 0.0
+        self._start_again_at = 0.0
+        self._has_served = False
+        self._ready: set[Process] = set()
+        self._gone: set[Process] = set()
+        """Those that have ended, until they are replaced."""
 
     def keep_subprocess_alive(self) -> None:
-        """Replaces those that have ended."""
-        with self._noting():
-            super().keep_subprocess_alive()
+        """Replaces those that have ended or do not answer."""
+        for process in self.processes:
+            if self.should_exit.is_set():
+                return
+            # With our copy of the worker's end of the pipe open, one that has died would be waited for.
+            process.child_conn.close()
+            if process not in self._gone and not self._lives(process):
+                self._bury(process)
+        if not self._has_served:
+            if self._gone.issuperset(self.processes):
+                log.error("no worker could start")
+                self.failed = True
+                self.should_exit.set()
+        elif time.monotonic() >= self._start_again_at:
+            self.processes = [self._started() if process in self._gone else process for process in self.processes]
+            self._forget_replaced()
+
+    def _lives(self, process: Process) -> bool:
+        if process not in self._ready and process.process.is_alive() and process.is_ready(self._answer_seconds):
+            self._ready.add(process)
+            self._has_served, self._pause = True, 0.0
+        return process.is_alive(self._answer_seconds)
+
+    def _bury(self, process: Process) -> None:
+        process.kill()
+        process.join()
+        self._gone.add(process)
+        self._note_end(process)
+        if process not in self._ready:
+            self._pause = min(max(1.0, 2 * self._pause), self._pause_seconds_max)
+            self._start_again_at = time.monotonic() + self._pause
+            log.warning("it was not seen to serve; another starts in %.0f s, where any has served", self._pause)
+
+    def _started(self) -> Process:
+        process = Process(self.config, self.sockets)
+        process.start()
+        return process
 
     def handle_hup(self) -> None:
         """Replaces each in turn."""
         with self._noting():
             super().handle_hup()
 
+    def handle_ttin(self) -> None:
+        """Starts one more, where there may be."""
+        if len(self.processes) < WORKERS_MAX:
+            super().handle_ttin()
+
     def handle_ttou(self) -> None:
         """Ends one."""
         with self._noting():
             super().handle_ttou()
+
+    def terminate_all(self) -> None:
+        """Tells all to end, and takes no further connection: our copy of the socket would, for nobody to answer."""
+        for one in self.sockets:
+            one.close()
+        super().terminate_all()
+
+    def join_all(self) -> None:
+        """Waits for all to end, and kills those that hang."""
+        deadline = time.monotonic() + self._end_seconds
+        for process in self.processes:
+            process.process.join(max(0.0, deadline - time.monotonic()))
+            if process.process.is_alive():
+                log.error("worker %d did not end, and is killed", process.pid)
+                process.kill()
+        super().join_all()
 
     @contextlib.contextmanager
     def _noting(self) -> Iterator[None]:
         before = list(self.processes)
         yield
         for process in before:
-            if process not in self.processes and process.pid is not None:
-                log.warning(
-                    "worker %d has ended (%s); there are %d", process.pid, process.exitcode, len(self.processes)
-                )
-                forget_process(process.pid)
+            if process not in self.processes and process not in self._gone:
+                self._note_end(process)
+        self._forget_replaced()
+
+    def _forget_replaced(self) -> None:
+        self._ready.intersection_update(self.processes)
+        self._gone.intersection_update(self.processes)
+
+    def _note_end(self, process: Process) -> None:
+        assert process.pid is not None
+        log.warning("worker %d has ended (%s)", process.pid, process.exitcode)
+        forget_process(process.pid)
 
 
 @contextlib.asynccontextmanager

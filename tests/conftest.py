@@ -42,6 +42,14 @@ def postgres() -> Iterator[PostgresServer]:
     running.end()
 
 
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL of one test's own, which it may stop."""
+    running = postgres_server.started()
+    yield running
+    running.end()
+
+
 @pytest.fixture(scope="session")
 def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with a ledger's tables, to copy: a migration for each test would take longer than most tests."""

@@ -7,6 +7,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 import warnings
 from collections.abc import Coroutine, Iterator
@@ -48,6 +49,21 @@ class PostgresServer:
     def stop(self) -> None:
         """Stops it as an operator does: connections are ended, what is committed stays."""
         self._server.stop()
+
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Answers nobody, and breaks no connection."""
+        first = self._server.get_postmaster_info().pid
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        processes = [first, *map(int, children)]
+        for pid in processes:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def end(self) -> None:
         self.stop()
