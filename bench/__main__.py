@@ -27,7 +27,6 @@ _FILES: Final = 20_000
 """Open files that the measurements need: very many websockets, on both sides."""
 _MANY_CONNECTIONS: Final = 256
 _CONNECTIONS: Final = (1, 4, 16, 64, 256)
-_CONNECTIONS_SECONDS: Final = 2
 
 
 class All(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,8 +65,10 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=about)
         defaults = Options()
         command.add_argument("--rounds", type=_positive, default=defaults.rounds, help="default %(default)s")
-        command.add_argument("--seconds", type=_positive, default=defaults.seconds, help="of a load; %(default)s")
-        command.add_argument("--connections", type=_positive, default=defaults.connections, help="default %(default)s")
+        if name != "sockets":  # which sends a number of frames, however long they take
+            command.add_argument("--seconds", type=_positive, default=defaults.seconds, help="of a load; %(default)s")
+            connections = defaults.connections
+            command.add_argument("--connections", type=_positive, default=connections, help="default %(default)s")
         if name in ("size", "all"):
             longest = size.SIZES[-1]
             command.add_argument("--entries", type=_positive, default=longest, help="of the longest; %(default)s")
@@ -136,7 +137,7 @@ def _all(arguments: argparse.Namespace) -> None:
     print(sockets_text(of_sockets), end="\n\n")
     sizes = _measure_size(arguments)
     print(size_text(sizes), end="\n\n")
-    by_connections = metering.measure_connections(3, _CONNECTIONS_SECONDS, _CONNECTIONS, _say)
+    by_connections = metering.measure_connections(options, _CONNECTIONS, _say)
     print(connections_text(by_connections))
     result = All(
         metering=few,

@@ -1,10 +1,13 @@
 """The ledger without HTTP: the rules alone, the writer alone, wallets with a long history, and the audit."""
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import os
+import random
 import re
+import secrets
 import shutil
 import sqlite3
 import subprocess
@@ -40,6 +43,7 @@ HISTORY_GRANTS: Final = 10_000
 CREDITS_EACH: Final = 10**12
 _APPLIED_EACH_ROUND: Final = 50_000
 _AT_ONCE: Final = 500
+_WEIGHED: Final = 200_000
 _EVENT: Final = "chat.reply"
 _LOOK_SECONDS: Final = 0.01
 Say = Callable[[str], None]
@@ -64,12 +68,18 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ledgers(msgspec.Struct, frozen=True, kw_only=True):
-    """All that was measured, and on what. `verify_mib` is how much more memory an audit of the long ledger took."""
+    """All that was measured, and on what.
+
+    `verify_mib` is how much more memory an audit of the long ledger took; the bytes are of SQLite's file, by the events
+    in it, where each event came with no key and where each had an idempotency key of 32 characters.
+    """
 
     machine: Machine
     options: Options
     rows: list[Row]
     verify_mib: float
+    bytes_per_event: float
+    bytes_per_keyed_event: float
 
 
 def measure(options: Options, say: Say) -> Ledgers:
@@ -87,9 +97,18 @@ def measure(options: Options, say: Say) -> Ledgers:
         rounds["apply alone"] = [_apply_alone() for _ in range(options.rounds)]
         verified, mib = _verify(directory, options, say)
         rounds["verify, entries"] = verified
+        say("bytes of an event …")
+        plain, keyed = (uvloop.run(_bytes_per_event(directory, with_keys=keys)) for keys in (False, True))
     medians = {name: median(each) for name, each in rounds.items()}
     rows = [_row(name, each, medians) for name, each in rounds.items()]
-    return Ledgers(machine=machine, options=options, rows=rows, verify_mib=mib)
+    return Ledgers(
+        machine=machine,
+        options=options,
+        rows=rows,
+        verify_mib=mib,
+        bytes_per_event=plain,
+        bytes_per_keyed_event=keyed,
+    )
 
 
 _AGAINST: Final = {
@@ -127,16 +146,17 @@ class _Book:
 
     async def fund(self, history_grants: int = 0, entries: int = 0) -> None:
         """Gives each wallet its credits, and a past: grants that are spent, and entries."""
-        await self._submit([_grant(id, CREDITS_EACH, priority=100) for id in self._customers])
+        await self.submit([_grant(id, CREDITS_EACH, priority=100) for id in self._customers])
         customer_id = self._customers[0]
         for _ in range(0, history_grants, _AT_ONCE):
-            await self._submit([_grant(customer_id, 1, priority=0) for _ in range(_AT_ONCE)])
-            await self._submit([_event(customer_id, credits=_AT_ONCE)])
+            await self.submit([_grant(customer_id, 1, priority=0) for _ in range(_AT_ONCE)])
+            await self.submit([_event(customer_id, credits=_AT_ONCE)])
         for _ in range(0, entries, _AT_ONCE):
-            await self._submit([_event(customer_id, credits=1) for _ in range(_AT_ONCE)])
+            await self.submit([_event(customer_id, credits=1) for _ in range(_AT_ONCE)])
             self._spent += _AT_ONCE
 
-    async def _submit(self, operations: Sequence[AddGrant | Event]) -> None:
+    async def submit(self, operations: Sequence[AddGrant | Event]) -> None:
+        """Writes them."""
         for result in await self._writer.submit_all(operations):
             if isinstance(result, Exception):
                 raise BenchFailed(f"the ledger refused: {result!r}")
@@ -177,6 +197,11 @@ def _grant(customer_id: str, credits: int, priority: int) -> AddGrant:
 
 def _event(customer_id: str, credits: int) -> Event:
     return Event(customer_id=customer_id, id=new_id("evt", customer_id), event=_EVENT, credits=credits, metadata={})
+
+
+def _keyed_event(customer_id: str) -> Event:
+    key, request_hash = secrets.token_hex(16), secrets.token_hex(16)
+    return msgspec.structs.replace(_event(customer_id, 1), key=key, request_hash=request_hash)
 
 
 @asynccontextmanager
@@ -229,6 +254,21 @@ async def _alternate(books: dict[str, _Book], options: Options, say: Say) -> dic
             rounds[name].append(await book.load(options.seconds))
             say(f"round {number}/{options.rounds}  {name:<40}{rounds[name][-1]:>9,.0f} /s")
     return rounds
+
+
+async def _bytes_per_event(directory: Path, *, with_keys: bool) -> float:
+    path = directory / f"bytes_{with_keys}.db"
+    customers = [f"user_{number}" for number in range(WALLETS)]
+    events = [random.choice(customers) for _ in range(_WEIGHED)]
+    async with _book(path, customers) as book:
+        await book.fund()
+        for first in range(0, len(events), _AT_ONCE):
+            await book.submit(
+                [_keyed_event(id) if with_keys else _event(id, 1) for id in events[first : first + _AT_ONCE]]
+            )
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return round(path.stat().st_size / len(events), 1)
 
 
 def _verify(directory: Path, options: Options, say: Say) -> tuple[list[float], float]:

@@ -95,8 +95,8 @@ def _field(directory: Path) -> Iterator[list[Contender]]:
         ]
 
 
-def measure_connections(rounds: int, seconds: int, connections: Sequence[int], say: Say) -> list[tuple[int, list[Row]]]:
-    """Events a second of a bare app and of Chargly over several numbers of connections.
+def measure_connections(options: Options, connections: Sequence[int], say: Say) -> list[tuple[int, list[Row]]]:
+    """Events a second of a bare app and of Chargly over several numbers of connections, each as long as `options` says.
 
     Raises:
         BenchFailed: a request was refused or lost, or a program is missing.
@@ -113,8 +113,7 @@ def measure_connections(rounds: int, seconds: int, connections: Sequence[int], s
         for number in connections:
             say(f"{number} connections")
             contenders = [Contender("bare", bare, script), Contender("chargly", chargly, script, ledger)]
-            options = Options(rounds=rounds, seconds=seconds, connections=number)
-            found.append((number, hold(contenders, options, say)))
+            found.append((number, hold(contenders, msgspec.structs.replace(options, connections=number), say)))
         return found
 
 

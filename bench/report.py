@@ -83,7 +83,8 @@ def ledger_text(result: ledger.Ledgers) -> str:
         for row in result.rows
     ]
     memory = f"verify took {result.verify_mib:.1f} MiB more for the long ledger than for an empty one"
-    return "\n".join([_facts(result.machine), how, "", head, *rows, "", memory])
+    size = f"an event takes {result.bytes_per_event:.0f} bytes, {result.bytes_per_keyed_event:.0f} with a key"
+    return "\n".join([_facts(result.machine), how, "", head, *rows, "", memory, size])
 
 
 def rows_text(rows: Sequence[Row]) -> list[str]:
