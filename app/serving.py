@@ -58,7 +58,9 @@ def serve_with_workers(config: Config, listening: socket.socket, workers: int) -
         workers: how many.
 
     """
-    with tempfile.TemporaryDirectory(prefix="chargly-metrics-", dir=_memory_folder()) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="chargly-metrics-", dir=_memory_folder(), ignore_cleanup_errors=True
+    ) as folder:
         os.environ[SHARED_FOLDER] = folder  # the workers inherit it
         worker = partial(create_worker_app, config)
         supervisor = _Supervisor(_uvicorn(worker, config, workers=workers), [listening], config.limits)
@@ -126,6 +128,17 @@ class _Supervisor(Multiprocess):
         self._ready: set[Process] = set()
         self._gone: set[Process] = set()
         """Those that have ended, until they are replaced."""
+        self._counted: list[int] = []
+        """Those that have ended, until their numbers are taken over."""
+
+    def run(self) -> None:
+        """Serves until told to stop. A fault of its own ends the workers too: without it they would serve for ever."""
+        try:
+            super().run()
+        except BaseException:
+            self.terminate_all()
+            self.join_all()
+            raise
 
     def keep_subprocess_alive(self) -> None:
         """Replaces those that have ended or do not answer."""
@@ -136,14 +149,14 @@ class _Supervisor(Multiprocess):
             process.child_conn.close()
             if process not in self._gone and not self._lives(process):
                 self._bury(process)
+        self._forget_counted()
         if not self._has_served:
             if self._gone.issuperset(self.processes):
                 log.error("no worker could start")
                 self.failed = True
                 self.should_exit.set()
         elif time.monotonic() >= self._start_again_at:
-            self.processes = [self._started() if process in self._gone else process for process in self.processes]
-            self._forget_replaced()
+            self._replace_gone()
 
     def _lives(self, process: Process) -> bool:
         if process not in self._ready and process.process.is_alive() and process.is_ready(self._answer_seconds):
@@ -157,24 +170,41 @@ class _Supervisor(Multiprocess):
         self._gone.add(process)
         self._note_end(process)
         if process not in self._ready:
-            self._pause = min(max(1.0, 2 * self._pause), self._pause_seconds_max)
-            self._start_again_at = time.monotonic() + self._pause
+            self._wait_longer()
             log.warning("it was not seen to serve; another starts in %.0f s, where any has served", self._pause)
 
-    def _started(self) -> Process:
-        process = Process(self.config, self.sockets)
-        process.start()
-        return process
+    def _wait_longer(self) -> None:
+        self._pause = min(max(1.0, 2 * self._pause), self._pause_seconds_max)
+        self._start_again_at = time.monotonic() + self._pause
+
+    def _replace_gone(self) -> None:
+        for place, process in enumerate(self.processes):
+            if process in self._gone:
+                with self._starting():
+                    successor = Process(self.config, self.sockets)
+                    successor.start()
+                    self.processes[place] = successor
+        self._forget_replaced()
+
+    @contextlib.contextmanager
+    def _starting(self) -> Iterator[None]:
+        """The system may have no files or memory for one more; that must not end those that serve."""
+        try:
+            yield
+        except OSError as error:
+            self._wait_longer()
+            log.error("a worker cannot be started: %s", error)  # noqa: TRY400 - the system's reason is enough
 
     def handle_hup(self) -> None:
         """Replaces each in turn."""
-        with self._noting():
+        with self._noting(), self._starting():
             super().handle_hup()
 
     def handle_ttin(self) -> None:
         """Starts one more, where there may be."""
         if len(self.processes) < WORKERS_MAX:
-            super().handle_ttin()
+            with self._starting():
+                super().handle_ttin()
 
     def handle_ttou(self) -> None:
         """Ends one."""
@@ -213,7 +243,13 @@ class _Supervisor(Multiprocess):
     def _note_end(self, process: Process) -> None:
         assert process.pid is not None
         log.warning("worker %d has ended (%s)", process.pid, process.exitcode)
-        forget_process(process.pid)
+        self._counted.append(process.pid)
+
+    def _forget_counted(self) -> None:
+        with contextlib.suppress(OSError):  # no file can be opened: it is tried again in half a second
+            while self._counted:
+                forget_process(self._counted[0])
+                del self._counted[0]
 
 
 @contextlib.asynccontextmanager

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import time
@@ -172,6 +173,21 @@ def test_while_the_database_is_away_no_process_can_start_and_those_that_serve_go
     with uncertain_pair.client() as api:
         grant(api, "u", 5)
         assert balance(api, "u") == 5
+
+
+def test_where_the_system_allows_no_more_processes_those_that_serve_go_on(pair: ServerProcess) -> None:
+    before = workers_of(pair)
+    assert pair.process is not None
+    files = resource.prlimit(pair.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pair.process.pid, resource.RLIMIT_NOFILE, (3, files[1]))
+    os.kill(min(before), signal.SIGKILL)
+    until(lambda: "a worker cannot be started: [Errno 24]" in pair.log.read_text())
+    with pair.client() as api:
+        grant(api, "u", 5)
+    resource.prlimit(pair.process.pid, resource.RLIMIT_NOFILE, files)
+    until(lambda: served(pair) == 3)
+    pair.process.send_signal(signal.SIGTERM)
+    assert pair.process.wait(SECONDS_MAX) == 0
 
 
 def test_where_none_can_start_it_ends(engine: str, own_postgres: PostgresServer, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The tables, as SQLAlchemy Core knows them: for reads and for checking migrations. Times are milliseconds since 1970.
 
-Every primary key of a wallet's rows begins with the wallet, but that of its checkouts, which Stripe brings back by their
-ids alone. No sequence is global, so the schema can be sharded by wallet. SQLite's tables are STRICT, or it would turn a
+Every primary key of a wallet's rows begins with the wallet, but that of its checkouts, which Stripe names by their ids
+alone. No sequence is global, so the schema can be sharded by wallet. SQLite's tables are STRICT, or it would turn a
 float in an integer column into a REAL and say nothing.
 """
 
