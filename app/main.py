@@ -15,6 +15,7 @@ from app.api.routes import Router, starlette_routes
 from app.api.services import Services
 from app.config import Config
 from app.demo import Demo
+from app.errors import StartRefused
 from app.live.channels import open_channel
 from app.live.hub import Hub
 from app.live.relay import Relay
@@ -24,7 +25,7 @@ from app.payments.checkout import Checkouts
 from app.payments.gateway import Gateway
 from app.store.catalogue import CatalogueStore
 from app.store.db import Database
-from app.store.instance import read_instance
+from app.store.instance import read_instance, read_revision
 from app.store.schema import REVISION
 from app.store.writer import Writer
 
@@ -90,6 +91,10 @@ async def _services(config: Config, metrics: Metrics) -> AsyncIterator[Services]
     await db.open()
     gateway = Gateway(config)
     try:
+        if (revision := await read_revision(db)) != REVISION:  # a worker is started again long after the migration
+            raise StartRefused(
+                f"The ledger's schema is at {revision} and this version's at {REVISION}: restart it all."
+            )
         instance = await read_instance(db)
         catalogue = CatalogueStore(db, config.limits)
         hub.epoch = instance.epoch

@@ -168,7 +168,8 @@ class _Supervisor(Multiprocess):
         process.kill()
         process.join()
         self._gone.add(process)
-        self._note_end(process)
+        log.warning("worker %d has ended (%s)", process.pid, process.exitcode)
+        self._forget_later(process)
         if process not in self._ready:
             self._wait_longer()
             log.warning("it was not seen to serve; another starts in %.0f s, where any has served", self._pause)
@@ -233,16 +234,16 @@ class _Supervisor(Multiprocess):
         yield
         for process in before:
             if process not in self.processes and process not in self._gone:
-                self._note_end(process)
+                log.info("worker %d was told to end", process.pid)
+                self._forget_later(process)
         self._forget_replaced()
 
     def _forget_replaced(self) -> None:
         self._ready.intersection_update(self.processes)
         self._gone.intersection_update(self.processes)
 
-    def _note_end(self, process: Process) -> None:
+    def _forget_later(self, process: Process) -> None:
         assert process.pid is not None
-        log.warning("worker %d has ended (%s)", process.pid, process.exitcode)
         self._counted.append(process.pid)
 
     def _forget_counted(self) -> None:

@@ -280,7 +280,7 @@ def _verify(directory: Path, options: Options, say: Say) -> tuple[list[float], f
     for number in range(1, min(options.rounds, 3) + 1):
         took, peak = _audit(long)
         rates.append(_count(long) / took)
-        say(f"round {number}/3  verify {rates[-1]:>9,.0f} entries/s")
+        say(f"round {number}/{min(options.rounds, 3)}  verify {rates[-1]:>9,.0f} entries/s")
     return rates, (peak - base) / 1024
 
 

@@ -175,6 +175,20 @@ def test_while_the_database_is_away_no_process_can_start_and_those_that_serve_go
         assert balance(api, "u") == 5
 
 
+def test_a_process_of_another_version_than_the_schemas_does_not_serve(
+    pair: ServerProcess, postgres: PostgresServer
+) -> None:
+    """As when a new version was installed beside a running server, and one of its processes died then."""
+    url = pair.env["DATABASE_URL"]
+    [(revision,)] = postgres.execute("SELECT version_num FROM alembic_version", url)
+    postgres.execute("UPDATE alembic_version SET version_num = 'other'", url)
+    os.kill(min(workers_of(pair)), signal.SIGKILL)
+    until(lambda: "The ledger's schema is at other" in pair.log.read_text())
+    assert served(pair) == 2
+    postgres.execute(f"UPDATE alembic_version SET version_num = '{revision}'", url)
+    until(lambda: served(pair) == 3)
+
+
 def test_where_the_system_allows_no_more_processes_those_that_serve_go_on(pair: ServerProcess) -> None:
     before = workers_of(pair)
     assert pair.process is not None

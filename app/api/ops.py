@@ -1,12 +1,12 @@
 """Is it up, and can it work."""
 
 import msgspec
-from sqlalchemy import text
 
 from app.api.auth import Access
 from app.api.http import Answer, Call, Route
 from app.errors import Unavailable
 from app.metrics import CONTENT_TYPE
+from app.store.instance import read_revision
 
 
 class HealthAnswer(msgspec.Struct, frozen=True):
@@ -33,14 +33,14 @@ async def ready(call: Call) -> Answer:
     """The database answers, the writer writes, the schema is this version's; 503 otherwise."""
     writer = call.services.writer
     try:
-        row = await call.services.db.fetch_one(text("SELECT version_num FROM alembic_version"))
+        revision = await read_revision(call.services.db)
     except Unavailable:
-        row = None
+        revision = None
     answer = ReadyAnswer(
         status="ok",
-        database=row is not None,
+        database=revision is not None,
         writer=writer.alive and not writer.failing,
-        migrations=row is not None and row[0] == call.services.schema_revision,
+        migrations=revision == call.services.schema_revision,
     )
     if answer.database and answer.writer and answer.migrations:
         return Answer(answer)

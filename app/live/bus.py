@@ -119,15 +119,19 @@ class Bus:
                 await asyncio.wait((task,))
 
     async def _run(self, channel: Channel) -> None:
-        pause = self._limits.bus_reconnect_seconds_min
+        pause, is_said = self._limits.bus_reconnect_seconds_min, False
         while True:
             try:
                 async with channel.connected(self._heard) as publish:
-                    self.is_connected = True
+                    if is_said:
+                        log.info("the bus is back")
+                    self.is_connected, is_said = True, False
                     pause = self._limits.bus_reconnect_seconds_min
                     await self._tell_until_lost(channel, publish)
             except channel.failures as error:
-                log.warning("the bus is lost, and pages wait a few seconds for what others write: %r", error)
+                if not is_said:
+                    log.warning("the bus is away; it is tried again, and pages hear of others later: %r", error)
+                is_said = True
             except Exception:
                 log.exception("the bus failed")
             self.is_connected = False

@@ -1,6 +1,7 @@
 """What a database knows of itself: its epoch and the secret that signs widget tokens."""
 
 import msgspec
+from sqlalchemy import text
 
 from app.store import schema
 from app.store.db import Database
@@ -11,6 +12,17 @@ class Instance(msgspec.Struct, frozen=True):
 
     epoch: str
     token_secret: str
+
+
+async def read_revision(db: Database) -> str | None:
+    """The revision of its schema; None where it has none.
+
+    Raises:
+        Unavailable: it does not answer.
+
+    """
+    row = await db.fetch_one(text("SELECT version_num FROM alembic_version"))
+    return None if row is None else str(row[0])
 
 
 async def read_instance(db: Database) -> Instance:

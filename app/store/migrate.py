@@ -83,6 +83,8 @@ def _migrate_sqlite(config: Config, path: Path, *, only_existing: bool) -> str:
     check_folder(path)
     if only_existing and _is_empty(path):
         _refuse_to_make(config)
+    with contextlib.suppress(OSError):  # what hinders it, SQLite says better
+        path.touch(0o600)  # it holds the secret that signs tokens; its log beside it gets the same mode
     engine = _sqlite_engine(config, path)
     try:
         with engine.begin() as connection:
