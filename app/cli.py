@@ -104,7 +104,7 @@ def migrate_command(*, as_json: AsJSON = False) -> None:
     """Bring the database to this version's schema."""
     config = load()
     revision = migrate(config)
-    show({"revision": revision}, f"The database is at revision {revision}.", as_json=as_json)
+    show({"revision": revision}, f"The ledger {ledger_name(config)} is at revision {revision}.", as_json=as_json)
 
 
 @cli.command("version")

@@ -189,7 +189,7 @@ def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = Path(".
         port=env.integer("PORT", default=8000, low=0, high=65_535),
         database_url=env.database_url(),
         bus_url=env.bus_url(),
-        api_key=env.secret("CHARGLY_API_KEY", prefix="sk_", length_min=20),
+        api_key=env.secret("CHARGLY_API_KEY", prefix="sk_", length_min=20, length_max=API_KEY_CHARACTERS_MAX),
         token_secret=env.secret("CHARGLY_TOKEN_SECRET", length_min=32),
         allowed_origins=tuple(
             env.origin("CHARGLY_ALLOWED_ORIGINS", part) for part in env.parts("CHARGLY_ALLOWED_ORIGINS")
@@ -244,7 +244,7 @@ def _postgresql(url: str) -> str:
         hosts = [urllib.parse.urlsplit(f"//{host}").port for host in parts.netloc.rpartition("@")[2].split(",")]
     except ValueError:
         hosts = []
-    if not hosts or parts.fragment or "@" in parts.path + parts.query:
+    if not hosts or parts.fragment or "@" in parts.path + parts.query or parts.netloc.count("@") > 1:
         raise StartRefused(
             "DATABASE_URL must be postgresql://user:password@host:5432/database, "
             "with every character of the password that is no letter or digit written as %XX."
@@ -291,13 +291,15 @@ class _Environment:
             raise StartRefused(f"{name} must be a whole number from {low} to {high}, and it is {text[:40]!r}.")
         return int(text)
 
-    def secret(self, name: str, *, prefix: str = "", length_min: int = 1) -> str | None:
+    def secret(self, name: str, *, prefix: str = "", length_min: int = 1, length_max: int | None = None) -> str | None:
         text = self.text(name)
         if text is None:
             return None
         if not text.isascii() or not text.startswith(prefix) or len(text) < length_min:
             shape = f" beginning with {prefix!r}" if prefix else ""
             raise StartRefused(f"{name} must be at least {length_min} ASCII characters{shape}.")
+        if length_max is not None and len(text) > length_max:
+            raise StartRefused(f"{name} must be at most {length_max} characters.")
         return text
 
     def web_address(self, name: str) -> str | None:

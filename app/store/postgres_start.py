@@ -78,6 +78,7 @@ async def _connected(config: Config, name: str) -> Any:
     try:
         raw = await asyncpg.connect(**connect_arguments(config))
         version, encoding = raw.get_server_version().major, raw.get_settings().server_encoding
+        is_durable = await raw.fetchval("SHOW synchronous_commit") != "off"
     except FAILURES as error:
         raise StartRefused(_sentence(name, error)) from error
     except ValueError as error:  # what asyncpg says of an address may quote its password
@@ -87,6 +88,12 @@ async def _connected(config: Config, name: str) -> Any:
         raise StartRefused(
             f"DATABASE_URL names {name}, which is PostgreSQL {version} with the encoding {encoding}: "
             f"Chargly needs {_VERSION_MIN} or newer, with UTF8."
+        )
+    if not is_durable:
+        raw.terminate()
+        raise StartRefused(
+            f"synchronous_commit is off for {name}, so what was answered would not be on disk: "
+            "set it to on for the role and the database."
         )
     return raw
 

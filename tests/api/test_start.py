@@ -43,6 +43,7 @@ def serve(folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
         ("DATABASE_URL", "postgresql://user:password@localhost/name"),
         ("CHARGLY_API_KEY", "short"),
         ("CHARGLY_API_KEY", "pk_0123456789abcdef0123456789"),
+        ("CHARGLY_API_KEY", "sk_" + "0123456789" * 20),
         ("CHARGLY_TOKEN_SECRET", "too short"),
         ("CHARGLY_ALLOWED_ORIGINS", "app.example.com"),
         ("CHARGLY_ALLOWED_ORIGINS", "https://a.example.com, https://b.example.com/path"),

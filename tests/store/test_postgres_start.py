@@ -194,6 +194,11 @@ def test_a_database_without_utf8_is_refused(postgres: PostgresServer) -> None:
     postgres.drop(postgres.url("latin"))
 
 
+def test_a_database_that_forgets_what_it_has_committed_is_refused(postgres: PostgresServer, empty: str) -> None:
+    postgres.execute(f"ALTER DATABASE {database_of(empty)} SET synchronous_commit = off")
+    assert "synchronous_commit is off" in refusal(empty)
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -202,6 +207,7 @@ def test_a_database_without_utf8_is_refused(postgres: PostgresServer) -> None:
         "postgresql://user:hush?hush@host/name",
         "postgresql://user:12/hush@host/name",
         "postgresql://user:hush@host:x/name",
+        "postgresql://user:hush@hush@host/name",
         "postgresql://user:hush@[host/name",
     ],
 )
