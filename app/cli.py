@@ -17,6 +17,7 @@ from app.commands.console import AsJSON, say, show, with_open
 from app.commands.keys import keys
 from app.commands.ledger import export_command, import_command
 from app.commands.verifying import verify_command
+from app.commands.widget import widget_command
 from app.config import WORKERS_MAX, Config, load, url_host
 from app.errors import ChargeError, StartRefused
 from app.logs import set_up_logging
@@ -37,6 +38,7 @@ cli.command("backup")(backup_command)
 cli.command("export")(export_command)
 cli.command("import")(import_command)
 cli.command("verify")(verify_command)
+cli.command("widget")(widget_command)
 
 
 def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so

@@ -117,6 +117,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     live_message_bytes_max: int = 16_384
     live_entries_max: int = 20
     live_sockets_per_wallet_max: int = 10_000
+    live_goodbyes_per_second: int = 100
+    live_address_warning_seconds: float = 60.0
     live_wallets_per_socket_max: int = 20
     tcp_user_timeout_ms: int = 30_000
 
@@ -158,6 +160,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     top_up_url: str | None = None
     public_url: str | None = None
     welcome_credits: int = 0
+    sockets_per_address: int = 1_000
     stripe_secret_key: str | None = None
     stripe_webhook_secret: str | None = None
     stripe_api_base: str = STRIPE_API
@@ -197,6 +200,7 @@ def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = Path(".
         top_up_url=env.web_address("CHARGLY_TOP_UP_URL"),
         public_url=env.web_address("CHARGLY_PUBLIC_URL"),
         welcome_credits=env.integer("CHARGLY_WELCOME_CREDITS", default=0, low=0, high=CREDITS_MAX),
+        sockets_per_address=env.integer("CHARGLY_SOCKETS_PER_ADDRESS", default=1_000, low=0, high=1_000_000),
         stripe_secret_key=env.secret("STRIPE_SECRET_KEY"),
         stripe_webhook_secret=env.secret("STRIPE_WEBHOOK_SECRET", prefix="whsec_"),
         stripe_api_base=env.web_address("STRIPE_API_BASE") or STRIPE_API,
@@ -220,6 +224,11 @@ def _read_dotenv(path: Path) -> dict[str, str]:
 def url_host(host: str) -> str:
     """A host as it stands in an address: one of IPv6 in brackets."""
     return f"[{host}]" if ":" in host else host
+
+
+def web_address(text: str) -> str | None:
+    """A web address without a slash at its end, None where the text is none."""
+    return None if _split(text) is None else text.rstrip("/")
 
 
 def _split(url: str) -> urllib.parse.SplitResult | None:
@@ -306,9 +315,10 @@ class _Environment:
         text = self.text(name)
         if text is None:
             return None
-        if _split(text) is None:
+        address = web_address(text)
+        if address is None:
             raise StartRefused(f"{name} must be an http:// or https:// address, and it is {text[:100]!r}.")
-        return text.rstrip("/")
+        return address
 
     def origin(self, name: str, text: str) -> str:
         split = _split(text)

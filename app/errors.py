@@ -10,7 +10,7 @@
     ├── IdempotencyConflict · HoldNotOpen · VersionConflict                 409
     ├── BodyTooLarge                                                        413
     ├── UnsupportedMediaType                                                415
-    ├── TooManyHolds                                                        429
+    ├── TooManyHolds · TooManyConnections                                   429
     ├── HeadersTooLarge                                                     431
     ├── Internal                                                            500
     ├── StripeUnavailable                                                   502
@@ -186,6 +186,14 @@ class TooManyHolds(ChargeError):
     code, status = "rate_limited", 429
     sentence = "This wallet has too many open holds; capture or release some."
     retry_after_seconds = 1
+
+
+class TooManyConnections(ChargeError):
+    """The client's address has as many open websockets as it may."""
+
+    code, status = "too_many_connections", 429
+    sentence = "Your address has as many open websockets as it may; close some, or try again later."
+    retry_after_seconds = 30
 
 
 class HeadersTooLarge(ChargeError):

@@ -16,6 +16,7 @@ from app.api.services import Services
 from app.config import Config
 from app.demo import Demo
 from app.errors import StartRefused
+from app.live.addresses import Addresses
 from app.live.channels import open_channel
 from app.live.hub import Hub
 from app.live.relay import Relay
@@ -126,6 +127,7 @@ async def _services(config: Config, metrics: Metrics) -> AsyncIterator[Services]
                 hub=hub,
                 relay=relay,
                 sockets=sockets,
+                addresses=Addresses(config.sockets_per_address, config.limits),
                 gateway=gateway,
                 checkouts=Checkouts(db, writer, catalogue, gateway, config),
                 auth=auth,

@@ -109,11 +109,17 @@ class ServerProcess:
 
     @contextlib.asynccontextmanager
     async def live(
-        self, token: str | None, *, origin: str | None = ALLOWED_ORIGIN, **resume: Any
+        self, token: str | None, *, origin: str | None = ALLOWED_ORIGIN, address: str | None = None, **resume: Any
     ) -> AsyncIterator[websockets.ClientConnection]:
-        """A websocket that has sent its subscribe message; without a token it has sent nothing."""
+        """A websocket that has sent its subscribe message; without a token it has sent nothing.
+
+        `address` is that of the client for whom a proxy on this machine would have connected.
+        """
         url = f"ws://127.0.0.1:{self.port}/v1/live"
-        async with websockets.connect(url, subprotocols=["chargly.v1"], origin=origin) as ws:
+        proxied = {} if address is None else {"X-Forwarded-For": address}
+        async with websockets.connect(
+            url, subprotocols=["chargly.v1"], origin=origin, additional_headers=proxied
+        ) as ws:
             if token is not None:
                 with contextlib.suppress(websockets.ConnectionClosed):
                     await ws.send(json.dumps({"type": "subscribe", "token": token, **resume}))

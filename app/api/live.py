@@ -19,7 +19,8 @@ from app.api.auth import Credential
 from app.api.origins import socket_origin_allowed
 from app.api.services import Services
 from app.config import Limits
-from app.errors import Busy, ChargeError
+from app.errors import Busy, ChargeError, TooManyConnections
+from app.live.addresses import counted_address
 from app.live.hub import Push, Subscription
 from app.live.messages import Heartbeat, Subscribe, decode_subscribe, encode, public_entry, text_frame
 from app.live.sockets import Socket, begin
@@ -64,6 +65,37 @@ class LiveEndpoint:
         """One socket from its handshake to its end."""
         if (await receive())["type"] != "websocket.connect":
             return
+        client = scope.get("client")
+        address = counted_address(client[0] if client else None)
+        try:
+            self._services.addresses.take_place(address)
+        except TooManyConnections as error:
+            await self._turn_away(error, scope, send)
+            return
+        try:
+            await self._meet(scope, receive, send)
+        finally:
+            self._services.addresses.give_back_place(address)
+
+    async def _turn_away(self, error: TooManyConnections, scope: Scope, send: Send) -> None:
+        """Refuses a socket of an address that has as many as it may, before it has taken a place at the door.
+
+        A page cannot read the status of a handshake that failed, and would come back soon; it can read a close code, so
+        the socket is accepted and closed. A client that does not answer the goodbye keeps that connection for ten
+        seconds (uvicorn's wait), so beyond some in a second the handshake is refused, which ends it at once.
+        """
+        services = self._services
+        services.metrics.refusals.labels(error.code).inc()
+        if not services.addresses.may_say_goodbye():
+            await _refuse(send, error)
+            return
+        with contextlib.suppress(OSError):  # it has gone meanwhile
+            await _accept(scope, send)
+            why = "this address has as many sockets as it may"
+            await _close(send, TOO_MANY_SOCKETS, why, services.config.limits.live_close_seconds_max)
+
+    async def _meet(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One socket from the door to its end."""
         try:
             if not await self._is_let_in(receive):
                 return
@@ -71,9 +103,8 @@ class LiveEndpoint:
             self._services.metrics.refusals.labels(error.code).inc()
             await _refuse(send, error)
             return
-        protocol = PROTOCOL if PROTOCOL in scope["subprotocols"] else None
         with contextlib.suppress(OSError):  # it has gone meanwhile
-            await send({"type": "websocket.accept", "subprotocol": protocol, "headers": []})
+            await _accept(scope, send)
             if socket_origin_allowed(dict(scope["headers"]), self._services.config):
                 await _Connection(self._services, receive, send).run()
             else:
@@ -292,6 +323,11 @@ class _Connection:
         found, more = await reads.moves_since(db, customer_id, message.since, self._limits.live_entries_max)
         shown = [public_entry(entry, rfc3339(entry.created_at)) for entry in found if entry.version <= wallet.version]
         return hub.message(wallet, shown, at=wallet.last_entry_at, gap=more)
+
+
+async def _accept(scope: Scope, send: Send) -> None:
+    protocol = PROTOCOL if PROTOCOL in scope["subprotocols"] else None
+    await send({"type": "websocket.accept", "subprotocol": protocol, "headers": []})
 
 
 async def _refuse(send: Send, error: ChargeError) -> None:

@@ -1,23 +1,22 @@
 """Our own pages and the files that they and everyone's pages load."""
 
-from pathlib import Path
 from typing import Final
 
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from app.api.http import WrongMethod
+from app.api.widget import PINNED, STATIC, WIDGET, is_of_a_version
 
-_HERE: Final = Path(__file__).resolve().parent.parent
-STATIC: Final = next(folder for folder in (_HERE / "static", _HERE.parent / "static") if folder.is_dir())
-"""`static/`: inside of the package where it is installed, beside it in a checkout."""
+_AGAIN_EACH_TIME: Final = "no-cache"
+_FOR_EVER: Final = "public, max-age=31536000, immutable"
 _PAGE_HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self' ws: wss:; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
-    "Cache-Control": "no-cache",
+    "Cache-Control": _AGAIN_EACH_TIME,
     "Referrer-Policy": "no-referrer",
 }
 
@@ -43,11 +42,17 @@ class Files(StaticFiles):
         super().__init__(directory=STATIC)
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """One file, checked again each time by its ETag."""
-        response = await super().get_response(path, scope)
+        """One file, checked again each time by its ETag; the widget of one version is kept for ever."""
+        of_a_version = is_of_a_version(path)
+        response = await super().get_response(WIDGET if of_a_version else path, scope)
+        if of_a_version and path != PINNED:
+            # The server was upgraded since the page was written: without an integrity hash it goes on.
+            response = RedirectResponse(f"/static/{WIDGET}", 307)
         response.headers["Access-Control-Allow-Origin"] = "*"
         response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
-        response.headers["Cache-Control"] = "no-cache"
+        response.headers["Cache-Control"] = _FOR_EVER if path == PINNED else _AGAIN_EACH_TIME
+        if path.endswith(".d.ts") and "content-type" in response.headers:
+            response.headers["Content-Type"] = "text/plain; charset=utf-8"  # by its name it would be a video
         if path.endswith(".html"):
             response.headers.update(_PAGE_HEADERS)
         return response

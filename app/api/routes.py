@@ -54,7 +54,7 @@ class Router(StarletteRouter):
     """Starlette's router, which tries its routes one after another, behind a look-up of the paths that are constant."""
 
     def __init__(self, lifespan: Lifespan["Router"]) -> None:
-        super().__init__(lifespan=lifespan)
+        super().__init__(lifespan=lifespan, default=not_found)  # no route matches a path of several lines
         self._endpoints: dict[str, ASGIApp] = {}
 
     def serve(self, routes: Sequence[BaseRoute]) -> None:

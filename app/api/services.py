@@ -4,6 +4,7 @@ import msgspec
 
 from app.api.auth import Authenticator
 from app.config import Config
+from app.live.addresses import Addresses
 from app.live.hub import Hub
 from app.live.relay import Relay
 from app.live.sockets import Socket, Sockets
@@ -26,6 +27,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     hub: Hub[Socket]
     relay: Relay
     sockets: Sockets
+    addresses: Addresses
     gateway: Gateway
     checkouts: Checkouts
     auth: Authenticator

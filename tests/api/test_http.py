@@ -118,7 +118,18 @@ def test_another_method_on_a_page_is_refused_in_the_same_shape(api: httpx.Client
 
 
 @pytest.mark.parametrize(
-    "path", ["/nothing", "/", "/v1", "/v1/events/", "/v1/live", "/static/nothing.js", "/static/../app/cli.py"]
+    "path",
+    [
+        "/nothing",
+        "/",
+        "/v1",
+        "/v1/events/",
+        "/v1/live",
+        "/static/nothing.js",
+        "/static/../app/cli.py",
+        "/two%0alines",
+        "/static/two%0alines.js",
+    ],
 )
 def test_where_nothing_is_the_answer_has_the_same_shape(api: httpx.Client, path: str) -> None:
     error_of(api.get(path), 404, "not_found")

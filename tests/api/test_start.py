@@ -55,6 +55,8 @@ def serve(folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
         ("CHARGLY_WELCOME_CREDITS", "-5"),
         ("CHARGLY_WELCOME_CREDITS", "ten"),
         ("CHARGLY_WELCOME_CREDITS", "9999999999999"),
+        ("CHARGLY_SOCKETS_PER_ADDRESS", "-1"),
+        ("CHARGLY_SOCKETS_PER_ADDRESS", "many"),
         ("STRIPE_WEBHOOK_SECRET", "secret"),
         ("STRIPE_API_BASE", "ftp://stripe"),
         ("STRIPE_SECRET_KEY", "sk_test_alone"),

@@ -1,15 +1,27 @@
 """Who may listen, and for how long: tokens, origins, and what is said on the socket."""
 
+import asyncio
 import contextlib
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import jwt
 import pytest
 import websockets
-from serving import ADMIN_KEY, ALLOWED_ORIGIN, TOKEN_SECRET, ServerProcess, charge, close_code, next_wallet
+from serving import (
+    ADMIN_KEY,
+    ALLOWED_ORIGIN,
+    TOKEN_SECRET,
+    ServerProcess,
+    StartServer,
+    charge,
+    close_code,
+    next_wallet,
+    with_limits,
+)
 
 
 async def subscribe(ws: websockets.ClientConnection, token: str) -> None:
@@ -127,6 +139,25 @@ async def test_a_socket_shows_no_more_wallets_than_it_may(server: ServerProcess)
         for number in range(21):
             await subscribe(ws, server.token(f"nobody_{number}"))
         assert await close_code(ws) == 4429
+
+
+@pytest.mark.sqlite
+async def test_a_wallet_is_shown_on_no_more_sockets_than_it_may_be(new_server: StartServer, tmp_path: Path) -> None:
+    server = new_server(**with_limits(tmp_path, live_sockets_per_wallet_max=2))
+    async with server.live(token := server.token("u")) as first, server.live(token) as second:
+        await next_wallet(first)
+        await next_wallet(second)
+        async with server.live(token) as third:
+            assert await close_code(third) == 4429
+        async with server.live(server.token("v")) as other:
+            await next_wallet(other)
+        await first.close()
+        async with asyncio.timeout(10):
+            while True:
+                async with server.live(token) as third:
+                    with contextlib.suppress(websockets.ConnectionClosed):
+                        await next_wallet(third)
+                        break
 
 
 async def test_no_token_and_no_key_is_ever_logged(server: ServerProcess, customer: str) -> None:

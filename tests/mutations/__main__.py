@@ -1,4 +1,4 @@
-"""Breaks the ledger's rules one at a time, and asks the tests whether they notice.
+"""Breaks the ledger's rules, and the live door's, one at a time, and asks the tests whether they notice.
 
 Run as `python tests/mutations`, with part of a mutation's name for some of them. Each mutation is made to a copy of
 the package in a temporary folder, and the tests that should notice run against the copy. It fails where one survives,
@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import of_live
 import of_rules
 import of_transactions
 from mutation import Mutation
@@ -25,7 +26,7 @@ AT_ONCE = 2
 SECONDS_MAX = 120.0
 FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
-MUTATIONS = (*of_rules.MUTATIONS, *of_transactions.MUTATIONS)
+MUTATIONS = (*of_rules.MUTATIONS, *of_transactions.MUTATIONS, *of_live.MUTATIONS)
 
 
 def main() -> int:
