@@ -90,3 +90,9 @@ def test_a_relative_link_leads_somewhere(page: str, target: str) -> None:
     assert file.exists()
     if anchor:
         assert anchor in headings(file)
+
+
+def test_the_guide_to_embedding_shows_the_files_as_they_are() -> None:
+    shown = re.findall(r"^```\w+\n(.*?)^```$", (DOCS / "embed.md").read_text(), re.MULTILINE | re.DOTALL)
+    files = [file.read_text() for file in (DOCS / "embed").iterdir() if file.is_file()]
+    assert sorted(shown) == sorted(files)

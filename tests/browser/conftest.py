@@ -10,9 +10,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import httpx
 import pytest
 import pytest_asyncio
 from browser.host import Site
+from serving import ServerProcess
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, ConsoleMessage, Page
@@ -27,6 +29,7 @@ _ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
+WAIT_MS_MAX = 10_000
 _REPORT = """
 document.addEventListener("securitypolicyviolation", (violation) =>
   console.error(`CSP: ${violation.violatedDirective} ${violation.blockedURI}`));
@@ -37,7 +40,8 @@ for (const name of ["chargly-change", "chargly-low", "chargly-error"]) {
 """The events of the widgets come out as console messages, for a page under a strict CSP has no script of its own."""
 
 
-def _missing(what: str) -> NoReturn:
+def missing(what: str) -> NoReturn:
+    """Skips a test for want of something, and fails it where nothing may be wanting."""
     if os.environ.get("CHARGLY_TESTS_NEED_ALL") == "1":
         pytest.fail(what)
     pytest.skip(what)
@@ -47,14 +51,15 @@ def _missing(what: str) -> NoReturn:
 async def chromium() -> AsyncIterator[Browser]:
     """One browser for all tests."""
     if importlib.util.find_spec("playwright") is None:
-        _missing("Playwright is not installed: in the checkout, pip install '.[test]'")
-    from playwright.async_api import async_playwright
+        missing("Playwright is not installed: in the checkout, pip install '.[test]'")
+    from playwright.async_api import async_playwright, expect
 
+    expect.set_options(timeout=WAIT_MS_MAX)
     async with async_playwright() as playwright:
         names = ("chromium", "chromium-browser", "google-chrome")
         found = next(filter(None, map(shutil.which, names)), playwright.chromium.executable_path)
         if not Path(found).exists():
-            _missing("Chromium is not installed: apt-get install chromium")
+            missing("Chromium is not installed: apt-get install chromium")
         browser = await playwright.chromium.launch(executable_path=found, args=_ARGUMENTS)
         yield browser
         await browser.close()
@@ -79,7 +84,7 @@ async def open_page(chromium: Browser) -> AsyncIterator[OpenPage]:
 
         context = await chromium.new_context(**options)
         contexts.append(context)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(WAIT_MS_MAX)
         context.on("console", on_console)
         context.on("weberror", lambda error: note(str(error.error)))
         await context.add_init_script(_REPORT)
@@ -99,3 +104,17 @@ def site() -> Iterator[Site]:
     running = Site()
     yield running
     running.close()
+
+
+@pytest.fixture(scope="session")
+def host_server(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Iterator[ServerProcess]:
+    """A server that lets the site's pages in."""
+    running = ServerProcess(tmp_path_factory.mktemp("widget"), CHARGLY_ALLOWED_ORIGINS=site.origin).start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def host_api(host_server: ServerProcess) -> Iterator[httpx.Client]:
+    with host_server.client() as client:
+        yield client

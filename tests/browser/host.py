@@ -2,23 +2,40 @@
 
 import base64
 import hashlib
+import re
 import secrets
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NamedTuple
 
+import httpx
 from serving import ServerProcess
 
 STATIC = Path(__file__).parents[2] / "static"
 WIDGET = STATIC / "widget.js"
 
 
+class Answer(NamedTuple):
+    text: str
+    kind: str = "text/html"
+    csp: str = ""
+    status: int = 200
+
+
+def digest(text: str | bytes, algorithm: str = "sha384") -> str:
+    """As an `integrity` attribute or a policy's hash says it."""
+    raw = text.encode() if isinstance(text, str) else text
+    return f"{algorithm}-{base64.b64encode(hashlib.new(algorithm, raw).digest()).decode()}"
+
+
 class Site:
     """An HTTP server in a thread; what it serves is put there by the tests."""
 
     def __init__(self) -> None:
-        self._served: dict[str, Callable[[], tuple[str, str, str]]] = {}
+        self._served: dict[str, Callable[[str], Answer]] = {}
+        """By path; what makes an answer is handed the request's cookies."""
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
         self._thread.start()
@@ -31,22 +48,48 @@ class Site:
 
     def page(self, server: ServerProcess, body: str) -> str:
         """A page that may load one script, of the server's, by its hash, and speak to the server alone."""
-        digest = base64.b64encode(hashlib.sha384(WIDGET.read_bytes()).digest()).decode()
-        script = f'<script type="module" src="{server.address}/static/widget.js" integrity="sha384-{digest}"></script>'
-        csp = (
-            f"default-src 'none'; script-src {server.address}; style-src 'none'; img-src data:; "
-            f"connect-src 'self' {server.address} ws://127.0.0.1:{server.port}; require-trusted-types-for 'script'"
-        )
+        integrity = digest(WIDGET.read_bytes())
+        script = f'<script type="module" src="{server.address}/static/widget.js" integrity="{integrity}"></script>'
+        csp = f"{self._policy(server)}; script-src {server.address}"
         icon = '<link rel="icon" href="data:,">'
         html = f'<!doctype html><html lang="en"><title>Host</title>{icon}{script}<h1>Host</h1>{body}</html>'
-        return self._serve(lambda: ("text/html", html, csp))
+        return self._serve(lambda _: Answer(html, csp=csp))
 
-    def token_url(self, mint: Callable[[], str]) -> str:
+    def document(self, server: ServerProcess, html: str) -> str:
+        """A page as it stands, under a policy that lets in the scripts written in it, its own site's and the server's.
+
+        An icon is its one addition: without any, a browser asks for one.
+        """
+        html = html.replace("</head>", '<link rel="icon" href="data:,"></head>', 1)
+        written = re.findall(r"<script[^>]*>(.*?)</script>", html, re.DOTALL)
+        hashes = " ".join(f"'{digest(script, 'sha256')}'" for script in filter(None, written))
+        csp = f"{self._policy(server)}; script-src 'self' {server.address} {hashes}"
+        return self._serve(lambda _: Answer(html, csp=csp))
+
+    def script(self, text: str) -> str:
+        return self._serve(lambda _: Answer(text, "text/javascript"))
+
+    def token_url(self, mint: Callable[[], str], path: str | None = None) -> str:
         """An address that answers with a fresh token each time."""
-        return self._serve(lambda: ("application/json", f'{{"token": "{mint()}"}}', ""))
+        return self._serve(lambda _: Answer(f'{{"token": "{mint()}"}}', "application/json"), path)
 
-    def _serve(self, answer: Callable[[], tuple[str, str, str]]) -> str:
-        path = f"/{secrets.token_hex(8)}"
+    def forward(self, path: str, address: str) -> str:
+        """A path that another server answers, as a proxy in front of an app does it."""
+
+        def ask(cookie: str) -> Answer:
+            answer = httpx.get(f"{address}{path}", headers={"Cookie": cookie}, timeout=20, verify=False)
+            return Answer(answer.text, answer.headers["Content-Type"].partition(";")[0], status=answer.status_code)
+
+        return self._serve(ask, path)
+
+    def _policy(self, server: ServerProcess) -> str:
+        return (
+            "default-src 'none'; style-src 'none'; img-src data:; require-trusted-types-for 'script'; "
+            f"connect-src 'self' {server.address} ws://127.0.0.1:{server.port}"
+        )
+
+    def _serve(self, answer: Callable[[str], Answer], path: str | None = None) -> str:
+        path = path or f"/{secrets.token_hex(8)}"
         self._served[path] = answer
         return f"{self.origin}{path}"
 
@@ -59,9 +102,9 @@ class Site:
                 if answer is None:
                     self.send_error(404)
                     return
-                kind, text, csp = answer()
+                text, kind, csp, status = answer(self.headers.get("Cookie", ""))
                 body = text.encode()
-                self.send_response(200)
+                self.send_response(status)
                 self.send_header("Content-Type", f"{kind}; charset=utf-8")
                 self.send_header("Content-Length", str(len(body)))
                 self.send_header("Cache-Control", "no-store")

@@ -4,7 +4,6 @@ import gzip
 import os
 import re
 import secrets
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -19,20 +18,6 @@ from playwright.async_api import ConsoleMessage, Locator, Page, WebSocket, expec
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 REFUSED = "ERR_CONNECTION_REFUSED"
-
-
-@pytest.fixture(scope="module")
-def host_server(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Iterator[ServerProcess]:
-    """A server that lets the site's pages in."""
-    running = ServerProcess(tmp_path_factory.mktemp("widget"), CHARGLY_ALLOWED_ORIGINS=site.origin).start()
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def host_api(host_server: ServerProcess) -> Iterator[httpx.Client]:
-    with host_server.client() as client:
-        yield client
 
 
 @pytest.fixture
