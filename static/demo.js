@@ -1,24 +1,19 @@
-/** The demo page: one live wallet, drawn five ways. The wallet itself comes from the public widget module. */
+/** The demo page: a wallet by Chargly's own elements, and around them a chart, some facts and actions to click. */
 
-import { call, connect, formatMoney, openCheckout } from "/static/widget.js";
+import { call, connect } from "/static/widget.js";
 import { BalanceChart } from "/static/demo-chart.js";
 
 const HISTORY_MS = 5 * 60_000; // what the chart shows
 const HISTORY_PAGES_MAX = 20;
 const PAGE_LIMIT = 100;
 const LEDGER_MAX = 3000;
-const ROWS = 20;
-const ROWS_LIVE_MAX = 50;
 const RATE_WINDOW_MS = 60_000;
 const REFRESH_MS = 5000;
-const LANDED_MS = 9000;
 const SAMPLES_MAX = 9;
 const REMEMBERED_MAX = 200;
 
 const $ = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat("en");
-const signed = new Intl.NumberFormat("en", { signDisplay: "always" });
-const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 
 function make(tag, className = "", words = "", children = []) {
   const node = document.createElement(tag);
@@ -32,7 +27,6 @@ function make(tag, className = "", words = "", children = []) {
 let state = null;
 let clockOffset = 0;
 let ledger = []; // newest first
-let cursor = null;
 
 const now = () => Date.now() + clockOffset;
 const wallet = connect({ tokenUrl: "/demo/token", onChange: change });
@@ -42,17 +36,15 @@ function change(next) {
   state = next;
   clockOffset = Date.parse(next.at) - Date.now();
   if (restored) ledger = [];
-  if (first) loadPacks();
   if (first || restored || next.gap) loadHistory();
-  merge(next.entries, true);
+  merge(next.entries);
   afterPaint(() => next.entries.forEach((entry) => painted(entry.id)));
-  next.entries.filter((entry) => entry.kind === "top_up").forEach(landed);
   renderActions();
 }
 
-function merge(entries, live = false) {
+function merge(entries) {
   const known = new Set(ledger.map((entry) => entry.version));
-  const fresh = entries.filter((entry) => !known.has(entry.version)).map((entry) => ({ ...entry, live, at: Date.parse(entry.created_at) }));
+  const fresh = entries.filter((entry) => !known.has(entry.version)).map((entry) => ({ ...entry, at: Date.parse(entry.created_at) }));
   if (fresh.length) ledger = [...fresh, ...ledger].sort((a, b) => b.version - a.version).slice(0, LEDGER_MAX);
   schedule();
 }
@@ -67,7 +59,7 @@ async function loadHistory() {
       const known = ledger.some((entry) => entry.version === oldest?.version);
       merge(page.entries);
       if (known) return;
-      cursor = next = page.next_cursor;
+      next = page.next_cursor;
       if (!next || Date.parse(oldest.created_at) < now() - HISTORY_MS) return;
     }
   } catch {
@@ -90,7 +82,6 @@ function schedule() {
   scheduled = true;
   requestAnimationFrame(() => {
     scheduled = false;
-    renderRows();
     renderFacts();
     chart.draw(points(), now());
   });
@@ -178,8 +169,10 @@ function buildActions(list) {
 
 function actionNodes(action) {
   const hint = make("span", "blurb");
-  const unit = action.credits === 1 ? "credit" : "credits";
-  const button = make("button", "", "", [make("b", "", action.label), hint, make("span", "price number", `${number.format(action.credits)} ${unit}`)]);
+  const price = document.createElement("chargly-price");
+  price.setAttribute("token-url", "/demo/token");
+  price.setAttribute("event", action.event);
+  const button = make("button", "", "", [make("b", "", action.label), hint, price]);
   button.type = "button";
   button.addEventListener("click", (event) => run(action, event.timeStamp));
   return { button, hint, item: make("li", "action", "", [button]) };
@@ -273,172 +266,6 @@ $("autoplay").addEventListener("click", () => setAutoplay({ running: !autoplay.r
 for (const radio of document.querySelectorAll('[name="speed"]')) {
   radio.addEventListener("change", () => setAutoplay({ speed: radio.value }));
 }
-
-/* ---------- Packs ---------- */
-
-const cards = new Map(); // pack code → its card
-
-async function loadPacks() {
-  try {
-    const { packs } = await call(wallet, "/v1/packs");
-    const dearest = Math.max(...packs.map((pack) => pack.amount / pack.credits));
-    for (const pack of packs) cards.set(pack.code, packCard(pack, dearest));
-    $("pack-list").replaceChildren(...[...cards.values()].map((card) => card.item));
-  } catch {
-    setTimeout(loadPacks, REFRESH_MS);
-  }
-}
-
-function packCard(pack, dearest) {
-  const each = pack.amount / pack.credits;
-  const saving = Math.round((1 - each / dearest) * 100);
-  const price = formatMoney(pack.amount, pack.currency, "en");
-  const name = make("p", "pack-name", pack.name, saving > 0 ? [make("span", "pack-saving", `Save ${saving}%`)] : []);
-  const credits = make("p", "pack-credits number", `${number.format(pack.credits)} credits`);
-  const button = make("button", "button primary", `Buy · ${price}`);
-  const news = make("p", "pack-news");
-  button.type = "button";
-  const card = { pack, button, news, price, item: make("li", "card pack", "", [make("div", "", "", [name, credits]), button, news]) };
-  card.rest = `${formatMoney(each, pack.currency, "en", { maximumFractionDigits: 4 })} per credit`;
-  button.addEventListener("click", () => buy(card));
-  show(card, "idle");
-  return card;
-}
-
-async function buy(card) {
-  if (card.phase === "opening") return;
-  show(card, "opening");
-  try {
-    await openCheckout(wallet, card.pack.code);
-    if (card.phase === "opening") show(card, "waiting");
-  } catch (error) {
-    show(card, "failed", error.message);
-  }
-}
-
-function show(card, phase, words = "") {
-  const { button, news, item, pack, price, rest } = card;
-  clearTimeout(card.timer);
-  card.phase = phase;
-  item.classList.toggle("landed", phase === "landed");
-  item.classList.toggle("failed", phase === "failed");
-  button.setAttribute("aria-disabled", String(phase === "opening"));
-  button.textContent = phase === "opening" ? "Opening…" : phase === "waiting" ? "Open again" : `Buy · ${price}`;
-  if (phase === "idle") news.replaceChildren(rest);
-  if (phase === "opening") news.replaceChildren(spinner(), "Opening checkout…");
-  if (phase === "waiting") news.replaceChildren(spinner(), "Waiting for payment…", stopButton(card));
-  if (phase === "failed") {
-    news.replaceChildren(words);
-    card.timer = setTimeout(() => show(card, "idle"), LANDED_MS);
-  }
-  if (phase === "landed") {
-    news.replaceChildren(drawnCheck(), `${number.format(pack.credits)} credits landed`);
-    $("pack-news").textContent = `${number.format(pack.credits)} credits landed.`;
-    card.timer = setTimeout(() => show(card, "idle"), LANDED_MS);
-  }
-}
-
-const spinner = () => make("span", "spinner");
-
-function stopButton(card) {
-  const button = make("button", "", "Stop waiting");
-  button.type = "button";
-  button.addEventListener("click", () => {
-    show(card, "idle");
-    card.button.focus();
-  });
-  return button;
-}
-
-function drawnCheck() {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  svg.setAttribute("viewBox", "0 0 20 20");
-  svg.setAttribute("class", "check");
-  svg.setAttribute("aria-hidden", "true");
-  path.setAttribute("d", "M4 10.5 8.5 15 16 6");
-  svg.append(path);
-  return svg;
-}
-
-function landed(entry) {
-  const waiting = [...cards.values()].filter((card) => card.phase === "waiting" || card.phase === "opening");
-  const card = waiting.find(({ pack }) => pack.credits === entry.credits);
-  if (card) show(card, "landed");
-}
-
-/* ---------- Ledger ---------- */
-
-const rowNodes = new Map(); // version → row
-let rowsMax = ROWS_LIVE_MAX;
-let rowsWanted = ROWS;
-
-function renderRows() {
-  const shown = ledger.slice(0, Math.max(rowsWanted, Math.min(rowsMax, rowNodes.size + liveCount())));
-  const keep = new Set(shown.map((entry) => entry.version));
-  for (const [version, row] of rowNodes) {
-    if (keep.has(version)) continue;
-    row.node.remove();
-    rowNodes.delete(version);
-  }
-  let next = $("rows").firstChild;
-  for (const entry of shown) {
-    const row = rowNodes.get(entry.version) ?? addRow(entry);
-    if (row.node === next) next = next.nextSibling;
-    else $("rows").insertBefore(row.node, next);
-  }
-  renderTimes();
-  $("ledger-none").hidden = !state || ledger.length > 0;
-  $("more").hidden = shown.length >= ledger.length && !cursor;
-}
-
-const liveCount = () => {
-  let count = 0;
-  while (ledger[count]?.live && !rowNodes.has(ledger[count].version)) count += 1;
-  return count;
-};
-
-function addRow(entry) {
-  const when = make("time", "row-when number");
-  when.dateTime = entry.created_at;
-  const credits = make("span", "row-credits number", signed.format(entry.credits).replace("-", "−"));
-  const left = make("span", "row-left number", `${number.format(entry.balance)} left`);
-  const classes = `row ${entry.kind} ${entry.credits > 0 ? "in" : ""} ${entry.live ? "new" : ""}`;
-  const node = make("li", classes, "", [make("span", "row-words", entry.description), credits, left, when]);
-  const row = { node, when, at: entry.at };
-  rowNodes.set(entry.version, row);
-  return row;
-}
-
-function renderTimes() {
-  for (const { when, at } of rowNodes.values()) {
-    const words = ago(at);
-    if (when.textContent !== words) when.textContent = words;
-  }
-}
-
-function ago(at) {
-  const seconds = Math.max(0, (now() - at) / 1000);
-  if (seconds < 10) return "just now";
-  if (seconds < 60) return `${Math.floor(seconds / 10) * 10} s ago`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
-  return clock.format(at - clockOffset);
-}
-
-$("more").addEventListener("click", async () => {
-  rowsWanted = rowNodes.size + ROWS;
-  rowsMax = Math.max(rowsMax, rowsWanted);
-  if (rowsWanted > ledger.length && cursor) {
-    try {
-      const page = await entriesAfter(cursor);
-      cursor = page.next_cursor;
-      merge(page.entries);
-    } catch {
-      rowsWanted -= ROWS;
-    }
-  }
-  schedule();
-});
 
 /* ---------- Snippets ---------- */
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser, ConsoleMessage, Page
 
 OpenPage = Callable[..., Awaitable["Page"]]
+FRAMEWORKS = Path(__file__).parent / "frameworks"
+"""What npm installs for tests alone."""
 
 _ARGUMENTS = (
     "--no-sandbox",
@@ -33,7 +35,7 @@ WAIT_MS_MAX = 10_000
 _REPORT = """
 document.addEventListener("securitypolicyviolation", (violation) =>
   console.error(`CSP: ${violation.violatedDirective} ${violation.blockedURI}`));
-for (const name of ["chargly-change", "chargly-low", "chargly-error"]) {
+for (const name of ["change", "low", "error", "price", "landed"].map((name) => `chargly-${name}`)) {
   document.addEventListener(name, ({ detail }) => console.debug(`${name} ${JSON.stringify(detail)}`));
 }
 """
@@ -118,3 +120,14 @@ def host_server(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Iterato
 def host_api(host_server: ServerProcess) -> Iterator[httpx.Client]:
     with host_server.client() as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """Node, with what `npm ci` installs in FRAMEWORKS."""
+    found = shutil.which("node")
+    if found is None:
+        missing("Node is not installed: apt-get install nodejs npm")
+    if not (FRAMEWORKS / "node_modules").is_dir():
+        missing("The frameworks are not installed: npm ci in tests/browser/frameworks")
+    return found

@@ -8,13 +8,19 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import httpx
-from serving import ServerProcess
 
 STATIC = Path(__file__).parents[2] / "static"
 WIDGET = STATIC / "widget.js"
+
+
+class Reached(Protocol):
+    """Where pages find a server: itself, or what stands before it."""
+
+    address: str
+    port: int
 
 
 class Answer(NamedTuple):
@@ -46,7 +52,7 @@ class Site:
         self._thread.join()
         self._http.server_close()
 
-    def page(self, server: ServerProcess, body: str) -> str:
+    def page(self, server: Reached, body: str) -> str:
         """A page that may load one script, of the server's, by its hash, and speak to the server alone."""
         integrity = digest(WIDGET.read_bytes())
         script = f'<script type="module" src="{server.address}/static/widget.js" integrity="{integrity}"></script>'
@@ -55,7 +61,7 @@ class Site:
         html = f'<!doctype html><html lang="en"><title>Host</title>{icon}{script}<h1>Host</h1>{body}</html>'
         return self._serve(lambda _: Answer(html, csp=csp))
 
-    def document(self, server: ServerProcess, html: str) -> str:
+    def document(self, server: Reached, html: str) -> str:
         """A page as it stands, under a policy that lets in the scripts written in it, its own site's and the server's.
 
         An icon is its one addition: without any, a browser asks for one.
@@ -71,7 +77,11 @@ class Site:
 
     def token_url(self, mint: Callable[[], str], path: str | None = None) -> str:
         """An address that answers with a fresh token each time."""
-        return self._serve(lambda _: Answer(f'{{"token": "{mint()}"}}', "application/json"), path)
+        return self.answering(lambda: Answer(f'{{"token": "{mint()}"}}', "application/json"), path)
+
+    def answering(self, answer: Callable[[], Answer], path: str | None = None) -> str:
+        """An address whose answers are made as it is asked."""
+        return self._serve(lambda _: answer(), path)
 
     def forward(self, path: str, address: str) -> str:
         """A path that another server answers, as a proxy in front of an app does it."""
@@ -82,7 +92,7 @@ class Site:
 
         return self._serve(ask, path)
 
-    def _policy(self, server: ServerProcess) -> str:
+    def _policy(self, server: Reached) -> str:
         return (
             "default-src 'none'; style-src 'none'; img-src data:; require-trusted-types-for 'script'; "
             f"connect-src 'self' {server.address} ws://127.0.0.1:{server.port}"

@@ -4,7 +4,6 @@ import importlib.util
 import json
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from urllib.parse import quote
 import httpx
 import jwt
 import pytest
-from browser.conftest import OpenPage, missing
+from browser.conftest import FRAMEWORKS, OpenPage, missing
 from browser.host import WIDGET, Site, digest
 from serving import ADMIN_KEY, ServerProcess, charge, grant
 
@@ -27,7 +26,6 @@ from playwright.async_api import Page, expect
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 FOLDER = Path(__file__).parent
-FRAMEWORKS = FOLDER / "frameworks"
 EMBED = FOLDER.parents[1] / "docs" / "embed"
 CHARGLY = "https://credits.example.com"
 """Where the snippets look for the server."""
@@ -38,16 +36,6 @@ SIGNED_OUT = r"401 \(Unauthorized\)|signed_out"
 
 Build = Callable[[str], Path]
 StartBackend = Callable[[str], str]
-
-
-@pytest.fixture(scope="session")
-def node() -> str:
-    found = shutil.which("node")
-    if found is None:
-        missing("Node is not installed: apt-get install nodejs npm")
-    if not (FRAMEWORKS / "node_modules").is_dir():
-        missing("The frameworks are not installed: npm ci in tests/browser/frameworks")
-    return found
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import gzip
 import os
 import re
 import secrets
+import sys
 
 import httpx
 import pytest
@@ -41,7 +42,7 @@ def status(page: Page) -> Locator:
 
 
 def said(page: Page) -> Locator:
-    return page.locator("chargly-balance [aria-live]")
+    return page.get_by_role("group").get_by_role("status").and_(page.locator(".said"))
 
 
 def spend(api: httpx.Client, customer: str, credits: int) -> None:
@@ -217,16 +218,33 @@ async def test_top_up_only_where_the_token_allows_it(
 
     buyer = host_server.token(customer, scopes=["read", "top_up"])
     await page.locator("chargly-balance").evaluate("(node, token) => node.setAttribute('token', token)", buyer)
+    await expect(page.get_by_role("button", name="Top up")).to_be_visible()
+
+
+@pytest.mark.parametrize("how", ["Enter", "Space", "click"])
+async def test_top_up_opens_packs_that_keys_alone_reach(
+    open_page: OpenPage, site: Site, host_server: ServerProcess, customer: str, how: str
+) -> None:
+    page = await open_page(site.page(host_server, element(host_server, customer)))
     button = page.get_by_role("button", name="Top up")
-    await button.focus()
-    await page.keyboard.press("ArrowDown")
-    first = page.get_by_role("menuitem").first
-    await expect(first).to_be_focused()
-    await expect(first).to_have_text("500 creditsStarter$10")
-    await page.keyboard.press("End")
-    await expect(page.get_by_role("menuitem").last).to_be_focused()
+    await expect(button).to_be_visible()
+    menu = page.locator("chargly-balance .menu")
+    await expect(menu).to_be_hidden()
+    if how == "click":
+        await button.click()
+    else:
+        await page.keyboard.press("Tab")
+        await expect(button).to_be_focused()
+        await page.keyboard.press(how)
+    await expect(menu).to_be_visible()
+    packs = menu.get_by_role("listitem").get_by_role("button")
+    await expect(packs).to_have_text(["500 creditsStarter$10", "1,200 creditsGrowth$20"])
+    for pack in await packs.all():
+        await page.keyboard.press("Tab")
+        await expect(pack).to_be_focused()
+        assert await pack.evaluate("(node) => getComputedStyle(node).outlineStyle") == "solid"
     await page.keyboard.press("Escape")
-    await expect(page.get_by_role("menu")).to_have_count(0)
+    await expect(menu).to_be_hidden()
     await expect(button).to_be_focused()
 
 
@@ -259,4 +277,6 @@ async def test_a_token_that_is_none_is_an_error(open_page: OpenPage, site: Site,
 async def test_widget_is_one_small_file() -> None:
     source = WIDGET.read_text(encoding="utf-8")
     assert not re.search(r"^\s*import\b|\bimport\(|\bfrom \"", source, re.MULTILINE)
-    assert len(gzip.compress(source.encode(), mtime=0)) <= 12_000
+    size = len(gzip.compress(source.encode(), mtime=0))
+    sys.stdout.write(f"widget.js is {size:,} bytes gzipped\n")
+    assert size <= 12_000, f"{size - 12_000} bytes too many"
