@@ -85,7 +85,7 @@ async function answer(path, { headers, body, signal }) {
   if (wallet.broken) return refusal("internal", "Something went wrong.", 500);
   signal?.throwIfAborted();
   if (path === "/v1/packs") return json({ packs: wallet.packs ?? [] });
-  if (path === "/v1/quote") return wallet.quote ? json(wallet.quote) : refusal("unknown_event", `“${JSON.parse(body).event}” has no price. Did you mean chat.reply?`, 404);
+  if (path === "/v1/quote") return wallet.quote ? json(wallet.quote) : refusal("unknown_event", `“${JSON.parse(await body.text()).event}” has no price. Did you mean chat.reply?`, 404);
   if (path.startsWith("/v1/checkouts/")) return json(wallet.checkout);
   if (headers.Accept === "text/csv") return new Response("id,kind\n", { headers: { "Content-Type": "text/csv" } });
   return json({ entries: ledger(wallet), next_cursor: wallet.more ? "1" : null });

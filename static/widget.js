@@ -1,9 +1,9 @@
 /**
- * <chargly-balance>, <chargly-price>, <chargly-activity>, <chargly-top-up>: a customer's credits, live, in any page.
- * widget.d.ts describes them.
+ * <chargly-balance>, <chargly-price>, <chargly-activity>, <chargly-top-up>: a customer's credits, live.
+ * Types: widget.d.ts. Reasons: docs/architecture.md.
  *
  * Custom properties: --chargly-color, -background, -border, -muted, -accent, -on-accent, -low, -empty, -landed, -radius,
- *   -padding, -menu-background, -font; and font-size, which scales all
+ *   -padding, -menu-background, -font; font-size scales all
  * Parts: base, label, status, flash, balance, held, button, menu, packs, pack, note, price, covers, rows, row, more, csv
  * States: low, empty, short, offline, error
  */
@@ -458,7 +458,8 @@ b { font-weight: 560; }
 .flash { animation: land .35s; }
 .low .status { color: var(--low); }
 .empty :is(.status, .balance), .error .status, .short .covers, .bad { color: var(--empty); }
-:is(.connecting, .offline, .error) :is(.balance, .price) { opacity: .5; }
+:is(.connecting, .offline, .error) .balance { opacity: .5; }
+.offline .price { color: var(--muted); }
 button { font: inherit; color: inherit; background: none; border: 1px solid #0000; border-radius: calc(var(--radius) * .75); cursor: pointer; }
 .button { padding: .4em .8em; font-size: .875em; color: var(--chargly-on-accent, light-dark(#fff, #06241a)); background: var(--accent); }
 .link { padding: 0; color: var(--accent); text-decoration: underline; }

@@ -203,7 +203,8 @@ async def test_an_unknown_event_is_a_dash_and_one_warning_with_the_servers_hint(
     two = price(host_server, customer, typo) + tag(PRICE, token=host_server.token(customer), event=typo)
     page = await open_page("about:blank", expected="unknown_event|status of 404")
     console = Console(page)
-    await page.goto(site.page(host_server, two))
+    async with page.expect_console_message(lambda said: said.type == "warning"):
+        await page.goto(site.page(host_server, two))
     await expect(words(page)).to_have_text(["–", "–"])
     hint = f"<{PRICE}> The event '{typo}' has no price; did you mean '{event}'? (unknown_event)"
     assert console.warnings == [hint]
