@@ -405,8 +405,7 @@ const ledgerOf = ({ token }) => `/v1/wallets/${encodeURIComponent(token.customer
 
 export async function openCheckout(handle, pack, { redirect } = {}) {
   const tab = redirect ? null : window.open("", "_blank");
-  const here = location.href.split("#")[0];
-  const back = !tab && { success_url: here, cancel_url: here };
+  const back = !tab && { success_url: location.href, cancel_url: location.href };
   if (tab) {
     tab.opener = null;
     tab.document.title = tab.document.body.textContent = text.opening;
@@ -438,7 +437,7 @@ const STYLE = `
   --landed: var(--chargly-landed, var(--accent));
   --radius: var(--chargly-radius, .75em); color: var(--color); }
 :host(:is(chargly-activity, chargly-top-up)) { display: block; }
-:host([hidden]), [hidden] { display: none !important; }
+:host([hidden]), [hidden], .error .note { display: none !important; }
 * { box-sizing: border-box; margin: 0; padding: 0; }
 .card, .menu { padding: var(--chargly-padding, .75em 1em); color: var(--color); background: var(--background);
   border: 1px solid var(--border); border-radius: var(--radius); }
@@ -936,7 +935,7 @@ class Price extends View {
     const short = Boolean(quote && (refusal || available < n));
     this.mood = short ? "short" : "";
     super.render();
-    put(this.price, quote ? this.words(n ? "credits" : "free", { n }) : state || this.status === "error" ? "–" : "…");
+    put(this.price, quote ? this.words(n ? "credits" : "free", { n }) : this.element.quote === null || this.status === "error" ? "–" : "…");
     put(this.covers, n ? `· ${this.#coversWords(refusal, available)}` : "");
     this.#button(short);
   }
@@ -951,8 +950,8 @@ class Price extends View {
 
   #button(off) {
     if (this.#target) this.#target.disabled = false;
-    this.#target = this.element.getRootNode().getElementById?.(this.attribute("for"));
-    if (this.#target) this.#target.disabled = off;
+    this.#target = off && this.element.getRootNode().getElementById?.(this.attribute("for"));
+    if (this.#target) this.#target.disabled = true;
   }
 }
 
