@@ -34,7 +34,8 @@ const wallet = connect({ tokenUrl: "/demo/token", onChange: change });
 function change(next) {
   const [first, restored] = [!state, state && state.epoch !== next.epoch];
   state = next;
-  clockOffset = Date.parse(next.at) - Date.now();
+  // The first state's time is that of the last entry, however long ago.
+  if (!first && next.entries.length) clockOffset = Date.parse(next.at) - Date.now();
   if (restored) ledger = [];
   if (first || restored || next.gap) loadHistory();
   merge(next.entries);

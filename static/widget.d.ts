@@ -48,7 +48,7 @@ export interface WalletState {
   gap: boolean;
   /** Rises with every change of a price. */
   prices: number;
-  /** The time of the wallet's last entry. */
+  /** The time of the wallet's last entry, or of the heartbeat that brought new prices. */
   at: string;
 }
 
@@ -103,7 +103,7 @@ export interface ConnectOptions {
 }
 
 export interface Handle {
-  /** The server's address, known once `connect` has returned and a microtask has passed. */
+  /** The server's address, empty where it was none. */
   readonly server: string;
   readonly token: { jwt: string; customer: string; expires: number; scopes: string[] } | null;
   /** Takes another token: in place for the same customer, and for another one with that wallet. */
@@ -111,7 +111,10 @@ export interface Handle {
   close(): void;
 }
 
-/** Watches a wallet. All who watch one share a socket, elements included. It never throws: what is wrong comes by `onError`. */
+/**
+ * Watches a wallet. All who name the same server and token URL, or give tokens of the same customer, share a socket,
+ * elements included. It does not throw: what is wrong comes by `onError`.
+ */
 export function connect(options: ConnectOptions): Handle;
 
 /**
@@ -146,9 +149,9 @@ export function formatMoney(amount: number, currency: string, locale?: string | 
 export type Words = string | ({ other: string } & Partial<Record<Intl.LDMLPluralRule, string>>);
 
 export type Label =
-  | "balance" | "activity" | "topUp" | "price" // captions
+  | "balance" | "activity" | "topUp" // captions
   | "credits" | "free" | "left" | "missing" | "limit" | "frozen" // prices; {n}
-  | "held" | "low" | "empty" | "allHeld" | "connecting" | "offline" | "signIn" | "unavailable" // states; {n}
+  | "held" | "low" | "empty" | "allHeld" | "connecting" | "offline" | "signIn" | "unavailable" // states; held has {n}
   | "nowLow" | "nowEmpty" | "landed" | "nowLanded" // said by screen readers; {credits}, {n}, {landed} and {balance}
   | "loading" | "noPacks" | "opening" | "waiting" | "stop" | "processing" | "unpaid" | "failed" | "retry" // buying
   | "noEntries" | "times" | "more" | "csv"; // activity; {words} and {n}

@@ -12,7 +12,6 @@ export const text = {
   balance: "Credits",
   activity: "Activity",
   topUp: "Top up",
-  price: "Price",
   credits: { one: "{n} credit", other: "{n} credits" },
   free: "Free",
   left: "{n} left",
@@ -74,7 +73,7 @@ function readToken(jwt) {
 }
 
 const REFUSALS = {
-  4400: ["bad_message", "Is this widget.js of the server's version?"],
+  4400: ["bad_message", "Is this the server's widget.js?"],
   4401: ["token_expired", "The token has ended or is not this server's."],
   4403: ["origin_not_allowed", "Add this page's origin to CHARGLY_ALLOWED_ORIGINS."],
 };
@@ -102,15 +101,14 @@ class Session {
   join(member, token) {
     this.#members.add(member);
     this.#stop("end");
-    if (token) this.take(token);
+    if (token && (this.#wantsToken || !this.url)) this.take(token);
     else if (this.#wantsToken) this.#fetch();
     member.onStatus?.(this.status);
     if (this.#state) member.onChange?.({ ...this.#state, entries: [], gap: false });
   }
 
   leave(member) {
-    this.#members.delete(member);
-    if (!this.#members.size) this.#after("end", LINGER_MS, () => this.#end());
+    if (this.#members.delete(member) && !this.#members.size) this.#after("end", LINGER_MS, () => this.#end());
   }
 
   wake() {
@@ -133,7 +131,7 @@ class Session {
       this.token = token;
       this.#wantsToken = false;
       if (other) this.#state = null;
-      const wait = life > 0 ? life * between(0.75, 0.85) : 60_000;
+      const wait = life > 1_000 ? life * between(0.75, 0.85) : 60_000;
       if (this.url) this.#after("token", Math.min(wait, 2 ** 31 - 1), () => this.#fetch());
       if (stuck || other) this.#open();
       else if (this.#socket?.readyState === WebSocket.OPEN) this.#subscribe();
@@ -215,7 +213,6 @@ class Session {
     const sameEpoch = last?.epoch === state.epoch;
     if (!this.#expectsTruth) {
       if (sameEpoch && state.version <= last.version) return;
-      // Only the first message on a socket tells which ledger is the present one.
       if (!sameEpoch) return this.#lose(1006);
     }
     if (sameEpoch) state.entries = state.entries.filter((entry) => entry.version > last.version);
@@ -242,7 +239,6 @@ class Session {
     if (code === 1012) wait = between(100, 2000);
     if (code === 4429) wait = between(30_000, 60_000);
     this.#after("open", wait ?? this.#backoff(), async () => {
-      // After many failures browsers hold a websocket back, but no fetch.
       const ask = { mode: "no-cors", signal: AbortSignal.timeout(ANSWER_MS_MAX) };
       const there = this.#failures < 6 || (await fetch(`${this.server}/healthz`, ask).catch(() => {}));
       if (this.#socket || this.#timers.open || this.#wantsToken || sessions.get(this.key) !== this) return;
@@ -293,7 +289,13 @@ class Session {
   }
 
   #tell(hook, value) {
-    for (const member of [...this.#members]) member[hook]?.(value);
+    this.#members.forEach((member) => {
+      try {
+        member[hook]?.(value);
+      } catch (error) {
+        reportError(error);
+      }
+    });
   }
 
   #after(name, ms, act) {
@@ -332,7 +334,7 @@ export function connect({ server, token, tokenUrl, ...hooks }) {
   const handle = {
     server: "",
     get token() {
-      return own ?? session?.token ?? null;
+      return own?.expires > Date.now() ? own : (session?.token ?? null);
     },
     renew(jwt) {
       const next = readToken(jwt);
@@ -347,7 +349,7 @@ export function connect({ server, token, tokenUrl, ...hooks }) {
   };
 
   function join(first) {
-    if (closed) return;
+    if (closed || !handle.server) return;
     const key = [handle.server, tokenUrl, own?.customer].join(" ");
     const next = sessions.get(key) ?? new Session(key, handle.server, tokenUrl);
     if (next === session) return next.take(first);
@@ -368,11 +370,11 @@ export function connect({ server, token, tokenUrl, ...hooks }) {
     tokenUrl &&= new URL(tokenUrl, document.baseURI).href;
   } catch {}
   queueMicrotask(() => {
-    if (closed) return;
+    if (closed || session) return;
     if (!handle.server) fail("invalid_address", `server="${server}" is no address.`);
     else if (tokenUrl) join(readToken(token));
     else if (token) handle.renew(token);
-    else if (!session) fail("missing_token", "Give a token-url.");
+    else fail("missing_token", "Give a token-url.");
   });
   return handle;
 }
@@ -395,9 +397,9 @@ export async function call({ server, token }, path, body, type = "application/js
     headers: { Authorization: `Bearer ${token.jwt}`, Accept: type },
     body: body && new Blob([JSON.stringify(body)], { type }),
     credentials: "omit",
-    signal: AbortSignal.timeout(ANSWER_MS_MAX),
+    signal: type === "text/csv" ? null : AbortSignal.timeout(ANSWER_MS_MAX),
   });
-  if (!answer.ok) throw (await answer.json()).error;
+  if (!answer.ok) throw (await answer.json()).error ?? {};
   return type === "text/csv" ? answer.blob() : answer.json();
 }
 
@@ -454,7 +456,6 @@ b { font-weight: 560; }
 .balance { margin-inline-end: .25em; font-size: 1.75em; font-weight: 640; line-height: 1.25; }
 .balance, .flash, .credits { unicode-bidi: isolate; direction: ltr; }
 .flash, .in .credits, .good { color: var(--landed); }
-.flash { animation: land .35s; }
 .low .status { color: var(--low); }
 .empty :is(.status, .balance), .error .status, .short .covers, .bad { color: var(--empty); }
 :is(.connecting, .offline, .error) .balance { opacity: .5; }
@@ -479,16 +480,12 @@ ul { list-style: none; }
 .note { display: block; }
 .unit { min-width: 9em; }
 .note:not(:empty) { padding-top: .5em; }
-@keyframes land { from { opacity: 0; transform: translateY(.3em); } }
+@keyframes land { from { opacity: 0; } }
 @media (prefers-reduced-motion) { * { animation: none !important; } }
 `;
 
-let sheet;
-
-function styleSheet() {
-  if (!sheet) (sheet = new CSSStyleSheet()).replaceSync(STYLE);
-  return sheet;
-}
+const sheet = globalThis.CSSStyleSheet && new CSSStyleSheet();
+sheet?.replaceSync(STYLE);
 
 function make(tag, className, properties, ...children) {
   const node = Object.assign(document.createElement(tag), { className, part: className.split(" ")[0] }, properties);
@@ -533,8 +530,8 @@ class View {
   constructor(element) {
     this.element = element;
     const root = element.attachShadow({ mode: "open" });
-    root.adoptedStyleSheets = [styleSheet()];
-    this.#states = element.attachInternals?.().states;
+    root.adoptedStyleSheets = [sheet];
+    this.#states = element.attachInternals().states;
     this.label = make("small", "label");
     this.news = make("small", "status");
     this.said = make("span", "said", { role: "status" });
@@ -546,7 +543,7 @@ class View {
   }
 
   start() {
-    this.#customer = null;
+    this.#customer = this.state = null;
     this.handle = connect({
       server: this.attribute("server"),
       token: this.attribute("token"),
@@ -569,7 +566,7 @@ class View {
   }
 
   changed(name, value) {
-    if (name === "token" && value && this.handle) this.handle.renew(value);
+    if (name === "token" && value) this.handle.renew(value);
     else if (/^(server|token)/.test(name)) {
       this.stop();
       this.start();
@@ -616,7 +613,7 @@ class View {
     put(this.label, base.ariaLabel);
     put(this.news, this.newsWords());
     for (const name of ["low", "empty", "short", "offline", "error"]) {
-      this.#states?.[mood === name || phase === name ? "add" : "delete"](name);
+      this.#states[mood === name || phase === name ? "add" : "delete"](name);
     }
   }
 
@@ -720,8 +717,8 @@ class Packs {
     if (status === "processing") this.#tell(status);
     if (/failed|expired/.test(status)) this.#end("unpaid", { tone: "bad" });
     if (status !== "paid") return;
+    if (kept?.getItem(this.#key) !== null) this.#view.emit("landed", { id, credits });
     this.#end("landed", { tone: "good", n: credits });
-    this.#view.emit("landed", { id, credits });
   }
 
   #end(...told) {
@@ -785,7 +782,7 @@ class Balance extends View {
     if (last) this.#count(this.#shown, state.balance);
     this.render();
     const { mood } = this;
-    if (mood === "empty" && was !== mood) this.say(this.words("nowEmpty"));
+    if (mood === "empty" && was !== mood) this.say(this.words(state.balance > 0 ? "allHeld" : "nowEmpty"));
     if (mood && !was) {
       if (mood === "low") this.say(this.words("nowLow", { credits: this.words("credits", { n: state.balance }) }));
       this.emit("low", { ...state });
@@ -821,7 +818,7 @@ class Balance extends View {
 
   newsWords() {
     const { mood } = this;
-    return super.newsWords() || (mood && this.words(mood === "empty" && this.state.balance > 0 ? "allHeld" : mood));
+    return super.newsWords() || (mood && this.words(mood === "empty" && this.state?.balance > 0 ? "allHeld" : mood));
   }
 
   #count(from, to) {
@@ -848,12 +845,10 @@ class Balance extends View {
     if (n) this.say(this.words("nowLanded", { landed: this.words("landed", { n }), balance: this.state.balance }));
     put(this.flash, `+${this.number(sum(landed))}`);
     this.flash.hidden = false;
-    this.render();
     this.packs.check();
     clearTimeout(this.#flashTimer);
     this.#flashTimer = setTimeout(() => {
       this.flash.hidden = true;
-      this.render();
     }, FLASH_MS);
   }
 }
@@ -904,6 +899,10 @@ class Price extends View {
     this.#ask();
   }
 
+  wake() {
+    if (this.mood || this.element.quote === null) this.#ask();
+  }
+
   async #ask() {
     const { handle } = this;
     clearTimeout(this.#timer);
@@ -930,13 +929,14 @@ class Price extends View {
   render() {
     const { quote, state } = this;
     const n = quote?.credits;
-    const available = Math.max(0, state?.available ?? quote?.available);
+    const available = state?.available ?? quote?.available;
     const refusal = quote?.reason !== "insufficient_credits" && quote?.reason;
-    const short = Boolean(quote && (refusal || available < n));
+    const short = Boolean(quote && (refusal || (n && available < n)));
     this.mood = short ? "short" : "";
     super.render();
     put(this.price, quote ? this.words(n ? "credits" : "free", { n }) : this.element.quote === null || this.status === "error" ? "–" : "…");
-    put(this.covers, n ? `· ${this.#coversWords(refusal, available)}` : "");
+    put(this.covers, n || refusal ? `· ${this.#coversWords(refusal, available)}` : "");
+    this.base.role = this.base.ariaLabel = null;
     this.#button(short);
   }
 
@@ -968,6 +968,7 @@ class Activity extends View {
   #cursor = null;
   #pages = 1;
   #asked = 0;
+  #soon;
   #frame = 0;
 
   build() {
@@ -990,10 +991,13 @@ class Activity extends View {
     const other = last?.epoch !== state.epoch;
     if (other) this.ready();
     else this.#merge(state.entries);
-    if (other || state.gap) this.#load();
+    if (other) this.#load();
+    else if (state.gap) this.#soon ??= setTimeout(() => this.#load(), SOON_MS);
   }
 
   async #load(cursor = "") {
+    if (!this.handle) return;
+    if (!cursor) this.#cursor = this.#soon = null;
     const asked = ++this.#asked;
     const path = `${ledgerOf(this.handle)}?limit=${PAGE}${cursor && `&cursor=${cursor}`}`;
     const { entries, next_cursor: next, error } = await call(this.handle, path).catch((error) => ({ error }));
@@ -1014,8 +1018,9 @@ class Activity extends View {
     const all = new Map([...this.#entries, ...entries].map((entry) => [entry.version, entry]));
     this.#entries = [...all.values()].sort((one, other) => other.version - one.version);
     if (entries.length && !this.note.matches(".bad")) this.#tell();
-    if (this.#entries.length > ENTRIES_MAX * this.#pages) {
+    if (this.#entries.length > ENTRIES_MAX * this.#pages + this.#most) {
       this.#pages = 1;
+      this.#entries.length = PAGE;
       this.#load();
     }
     this.#draw();

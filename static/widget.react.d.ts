@@ -1,4 +1,4 @@
-/** JSX of the elements for React 19 and newer; stands beside widget.d.ts. */
+/** JSX of the elements for React 19 and newer; stands beside widget.d.ts. Give `labels` by a ref. */
 
 import type { ClassAttributes, HTMLAttributes } from "react";
 import type { CharglyElements, CharglyEvents } from "./widget";
@@ -15,6 +15,5 @@ type CharglyJSX = {
   [Tag in keyof CharglyElements]: CharglyElements[Tag] &
     Listeners &
     ClassAttributes<HTMLElementTagNameMap[Tag]> &
-    Omit<HTMLAttributes<HTMLElementTagNameMap[Tag]>, keyof CharglyElements[Tag]> &
-    Partial<Pick<HTMLElementTagNameMap[Tag], "labels">>;
+    Omit<HTMLAttributes<HTMLElementTagNameMap[Tag]>, keyof CharglyElements[Tag]>;
 };

@@ -149,8 +149,10 @@ class Storm:
             body["expires_at"] = soon(chance.uniform(1.2, 3))
         if chance.random() < 0.3:
             body["effective_at"] = soon(chance.uniform(0.2, 1))
-        made = await self.post(customer, f"/v1/wallets/{customer}/grants", body)
-        assert made is not None
+        made = await self.post(customer, f"/v1/wallets/{customer}/grants", body, 400)
+        if made is None:  # on a busy machine it may be over before it has come
+            assert body["expires_at"] < soon(0), body
+            return
         self._grants.append((customer, made["id"]))
 
     async def void(self, chance: random.Random) -> None:

@@ -248,7 +248,7 @@ async def test_a_wallet_in_debt_shows_its_debt(
     await expect(page.locator(f"{PRICE} .covers")).to_have_text("· 1 more needed")
     await expect(page.locator(f"{ACTIVITY} .row").first).to_contain_text("-3 left")
     host_api.patch(f"/v1/wallets/{customer}", json={"overdraft_limit": 0}).raise_for_status()
-    await expect(page.locator(f"{PRICE} .covers")).to_have_text("· 8 more needed")
+    await expect(page.locator(f"{PRICE} .covers")).to_have_text("· 11 more needed")  # a debt is paid first
     await expect(page.locator(f"{BALANCE} .status")).to_have_text("Out of credits")
 
 

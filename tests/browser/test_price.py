@@ -100,7 +100,8 @@ async def test_a_change_of_its_price_comes_into_a_silent_wallet_too(
     server = new_server(CHARGLY_ALLOWED_ORIGINS=site.origin, **with_limits(tmp_path, live_heartbeat_seconds=0.5))
     with server.client() as api:
         grant(api, customer_id, 100)
-        page = await open_page(site.page(server, price(server, customer_id, "chat.reply")))
+        address = site.page(server, price(server, customer_id, "chat.reply"))
+        page = await open_page(address, expected="ERR_CONNECTION")  # the server goes before the page
         await expect(words(page)).to_have_text("8 credits · 12 left")
         set_price(api, "chat.reply", 150)
         await expect(words(page)).to_have_text("150 credits · 50 more needed")

@@ -21,9 +21,9 @@ from playwright.async_api import Page
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-RESTARTS = int(os.environ.get("CHARGLY_TESTS_RESTARTS", "3"))
-"""`.ci/run` also takes 50, alone on the machine."""
-PAGES, CLIENTS_PER_PAGE = 20, 15
+RESTARTS = int(os.environ.get("CHARGLY_TESTS_RESTARTS", "2"))
+"""`.ci/run` also takes more, alone on the machine, and with all clients."""
+PAGES, CLIENTS_PER_PAGE = 20 if RESTARTS >= 10 else 4, 15
 """Each page has a browser profile of its own, of which each may have at most 255 sockets to one host.
 
 More clients on a page would measure Chromium, which lets a page with 16 handshakes under way wait for 1 to 5 s.

@@ -18,7 +18,7 @@ from playwright.async_api import ConsoleMessage, Locator, Page, WebSocket, expec
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-REFUSED = "ERR_CONNECTION_REFUSED"
+REFUSED = "ERR_CONNECTION_(REFUSED|RESET)"
 
 
 @pytest.fixture

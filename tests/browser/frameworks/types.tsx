@@ -35,12 +35,12 @@ export function Credits() {
     <>
       <chargly-balance token-url="/t" low={50} className="mine" onchargly-change={({ detail }) => detail.available.toFixed()} />
       <chargly-price ref={element} event="chat.reply" model="gpt-5" quantity={2} for="ask" />
-      <chargly-activity rows={5} labels={{ left: "noch {n}" }} lang="de" />
+      <chargly-activity rows={5} lang="de" ref={(activity) => void (activity!.labels = { left: "noch {n}" })} />
       <chargly-top-up redirect onchargly-landed={({ detail }) => detail.id.trim()} />
       {/* @ts-expect-error: what would it cost? */}
       <chargly-price token-url="/t" />
       {/* @ts-expect-error: no such label */}
-      <chargly-activity labels={{ nonsense: "" }} />
+      <chargly-activity ref={(activity) => void (activity!.labels = { nonsense: "" })} />
       {/* @ts-expect-error: no such event */}
       <chargly-balance onchargly-change={({ detail }) => detail.credits} />
     </>
