@@ -22,7 +22,7 @@ from playwright.async_api import Page
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 RESTARTS = int(os.environ.get("CHARGLY_TESTS_RESTARTS", "2"))
-"""`.ci/run` also takes more, alone on the machine, and with all clients."""
+"""With ten or more it takes 300 clients, and wants the machine for itself: CHARGLY_TESTS_RESTARTS=50 pytest -n 0."""
 PAGES, CLIENTS_PER_PAGE = 20 if RESTARTS >= 10 else 4, 15
 """Each page has a browser profile of its own, of which each may have at most 255 sockets to one host.
 
