@@ -105,7 +105,7 @@ export interface ConnectOptions {
 export interface Handle {
   /** The server's address, empty where it was none. */
   readonly server: string;
-  readonly token: { jwt: string; customer: string; expires: number; scopes: string[] } | null;
+  readonly token: { jwt: string; customer: string; expires: number; scopes: string[] | string } | null;
   /** Takes another token: in place for the same customer, and for another one with that wallet. */
   renew(token: string): void;
   close(): void;

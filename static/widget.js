@@ -54,6 +54,7 @@ const PULSE_MS = 5_000;
 const BACKOFF_MS_MIN = 250;
 const BACKOFF_MS_MAX = 4_000;
 const HIDDEN_BACKOFF_MS_MAX = 30_000;
+const FAILURES_MAX = 6;
 const OFFLINE_AFTER_MS = 2_000;
 const LINGER_MS = 3_000;
 
@@ -240,7 +241,7 @@ class Session {
     if (code === 4429) wait = between(30_000, 60_000);
     this.#after("open", wait ?? this.#backoff(), async () => {
       const ask = { mode: "no-cors", signal: AbortSignal.timeout(ANSWER_MS_MAX) };
-      const there = this.#failures < 6 || (await fetch(`${this.server}/healthz`, ask).catch(() => {}));
+      const there = this.#failures < FAILURES_MAX || (await fetch(`${this.server}/healthz`, ask).catch(() => {}));
       if (this.#socket || this.#timers.open || this.#wantsToken || sessions.get(this.key) !== this) return;
       if (there) this.#open();
       else this.#lose(1006);

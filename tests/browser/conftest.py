@@ -122,6 +122,15 @@ def host_api(host_server: ServerProcess) -> Iterator[httpx.Client]:
         yield client
 
 
+def resting_demo(folder: Path, **env: str) -> Iterator[ServerProcess]:
+    """A demo whose agents rest."""
+    running = ServerProcess(folder, "demo", **env).start()
+    with running.client() as api:
+        api.put("/demo/autoplay", json={"running": False, "speed": "slow"}).raise_for_status()
+    yield running
+    running.stop()
+
+
 @pytest.fixture(scope="session")
 def node() -> str:
     """Node, with what `npm ci` installs in FRAMEWORKS."""

@@ -1,11 +1,11 @@
 """The gallery of all elements in all states, and what axe-core finds in it and in the demo."""
 
 import os
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browser.conftest import FRAMEWORKS, OpenPage
+from browser.conftest import FRAMEWORKS, OpenPage, resting_demo
 from browser.elements import ACTIVITY, ALL, BALANCE, PRICE, TOP_UP, Console
 from serving import ServerProcess
 
@@ -31,13 +31,8 @@ def axe(node: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A demo whose agents rest."""
-    running = ServerProcess(Path(tmp_path_factory.mktemp("gallery")), "demo").start()
-    with running.client() as api:
-        api.put("/demo/autoplay", json={"running": False, "speed": "slow"}).raise_for_status()
-    yield running
-    running.stop()
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    yield from resting_demo(tmp_path_factory.mktemp("gallery"))
 
 
 async def violations(page: Page, axe: str) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from browser.conftest import OpenPage
+from browser.conftest import OpenPage, resting_demo
 from browser.elements import BALANCE, CORS, TOP_UP, Console, HeldSockets, Traffic, set_attribute, spend, tag
 from browser.host import Site
 from serving import ServerProcess, grant
@@ -26,13 +26,8 @@ FAILED = "That didn’t work. Try again"
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Iterator[ServerProcess]:
-    """A demo whose agents rest."""
-    folder = tmp_path_factory.mktemp("top_up")
-    running = ServerProcess(folder, "demo", CHARGLY_ALLOWED_ORIGINS=site.origin).start()
-    with running.client() as api:
-        api.put("/demo/autoplay", json={"running": False, "speed": "slow"}).raise_for_status()
-    yield running
-    running.stop()
+    """Lets the site's pages in."""
+    yield from resting_demo(tmp_path_factory.mktemp("top_up"), CHARGLY_ALLOWED_ORIGINS=site.origin)
 
 
 @pytest.fixture
