@@ -152,7 +152,7 @@ export type Label =
   | "balance" | "activity" | "topUp" // captions
   | "credits" | "free" | "left" | "missing" | "limit" | "frozen" // prices; {n}
   | "held" | "low" | "empty" | "allHeld" | "connecting" | "offline" | "signIn" | "unavailable" // states; held has {n}
-  | "nowLow" | "nowEmpty" | "landed" | "nowLanded" // said by screen readers; {credits}, {n}, {landed} and {balance}
+  | "nowLow" | "landed" | "nowLanded" // said by screen readers; {credits}, {n}, {landed} and {balance}
   | "loading" | "noPacks" | "opening" | "waiting" | "stop" | "processing" | "unpaid" | "failed" | "retry" // buying
   | "noEntries" | "times" | "more" | "csv"; // activity; {words} and {n}
 

@@ -40,7 +40,6 @@ export const text = {
   processing: "Payment received, credits follow.",
   unpaid: "The payment failed.",
   nowLow: "Running low: {credits} left.",
-  nowEmpty: "Out of credits.",
   landed: { one: "{n} credit added.", other: "{n} credits added." },
   nowLanded: "{landed} Balance {balance}.",
 };
@@ -53,7 +52,7 @@ const WAKE_SILENCE_MS_MAX = 25_000;
 const PULSE_MS = 5_000;
 const BACKOFF_MS_MIN = 250;
 const BACKOFF_MS_MAX = 4_000;
-const HIDDEN_BACKOFF_MS_MAX = 30_000;
+const SLOW_BACKOFF_MS_MAX = 30_000;
 const FAILURES_MAX = 6;
 const OFFLINE_AFTER_MS = 2_000;
 const LINGER_MS = 3_000;
@@ -92,6 +91,7 @@ class Session {
   #failures = 0;
   #expectsTruth = true;
   #heardAt = 0;
+  #full = false;
   #timers = {};
 
   constructor(key, server, url) {
@@ -114,8 +114,8 @@ class Session {
 
   wake() {
     if (this.url && (this.#wantsToken || this.token.expires < Date.now())) this.#fetch();
-    const heard = this.#socket && Date.now() - this.#heardAt < WAKE_SILENCE_MS_MAX;
-    if (!heard && !this.#wantsToken && !this.#timers.end) this.#lose(1006, 0);
+    const well = this.#socket ? Date.now() - this.#heardAt < WAKE_SILENCE_MS_MAX : this.#full;
+    if (!well && !this.#wantsToken && !this.#timers.end) this.#lose(1006, 0);
     this.#tell("onWake");
   }
 
@@ -131,7 +131,10 @@ class Session {
       const life = token.expires - Date.now();
       this.token = token;
       this.#wantsToken = false;
-      if (other) this.#state = null;
+      if (other) {
+        this.#state = null;
+        this.status = "connecting";
+      }
       const wait = life > 1_000 ? life * between(0.75, 0.85) : 60_000;
       if (this.url) this.#after("token", Math.min(wait, 2 ** 31 - 1), () => this.#fetch());
       if (stuck || other) this.#open();
@@ -160,8 +163,8 @@ class Session {
     this.#after("token", this.#wantsToken ? 1000 + this.#backoff() : between(15_000, 30_000), () => this.#fetch());
   }
 
-  #backoff() {
-    const most = document.hidden ? HIDDEN_BACKOFF_MS_MAX : BACKOFF_MS_MAX;
+  #backoff(slow = document.hidden) {
+    const most = slow ? SLOW_BACKOFF_MS_MAX : BACKOFF_MS_MAX;
     return between(0, Math.min(most, BACKOFF_MS_MIN * 2 ** this.#failures++));
   }
 
@@ -235,10 +238,11 @@ class Session {
     }
     if (this.#wantsToken) {
       if (this.#failures) this.#report(...REFUSALS[code]);
-      return this.#after("open", this.#failures ? this.#backoff() : this.#failures++, () => this.#fetch());
+      return this.#after("open", this.#failures ? this.#backoff(true) : this.#failures++, () => this.#fetch());
     }
     if (code === 1012) wait = between(100, 2000);
-    if (code === 4429) wait = between(30_000, 60_000);
+    this.#full = code === 4429;
+    if (this.#full) wait = between(30_000, 60_000);
     this.#after("open", wait ?? this.#backoff(), async () => {
       const ask = { mode: "no-cors", signal: AbortSignal.timeout(ANSWER_MS_MAX) };
       const there = this.#failures < FAILURES_MAX || (await fetch(`${this.server}/healthz`, ask).catch(() => {}));
@@ -388,8 +392,8 @@ const THREE_DECIMALS = "bhd jod kwd omr tnd";
 export function formatMoney(amount, currency, locale, options) {
   const code = currency.toLowerCase();
   const digits = NO_DECIMALS.includes(code) ? 0 : THREE_DECIMALS.includes(code) ? 3 : 2;
-  const format = { style: "currency", currency, minimumFractionDigits: digits, maximumFractionDigits: digits };
-  return (amount / 10 ** digits).toLocaleString(locale, { ...format, trailingZeroDisplay: "stripIfInteger", ...options });
+  const format = { style: "currency", currency, maximumFractionDigits: digits, trailingZeroDisplay: "stripIfInteger" };
+  return (amount / 10 ** digits).toLocaleString(locale, { ...format, ...options });
 }
 
 export async function call({ server, token }, path, body, type = "application/json") {
@@ -415,7 +419,7 @@ export async function openCheckout(handle, pack, { redirect } = {}) {
   }
   try {
     const checkout = await call(handle, "/v1/checkouts", { customer_id: handle.token.customer, pack, ...back });
-    if (!/^https?:/.test(checkout.url)) throw new Error(checkout.url);
+    if (!/^https?:/.test(checkout.url)) throw checkout;
     if (tab) tab.location.replace(checkout.url);
     else location.assign(checkout.url);
     return checkout;
@@ -467,22 +471,19 @@ button { font: inherit; color: inherit; background: none; border: 1px solid #000
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 .said { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 .menu { width: 17em; padding: 0 .5em .5em; background: var(--chargly-menu-background, var(--background));
-  box-shadow: 0 12px 32px -8px #0004; animation: land .14s; }
-.menu { position-area: block-end span-inline-start; position-try: flip-block, flip-inline; inset: auto; margin: 6px 0; }
+  box-shadow: 0 12px 32px -8px #0004;
+  position-area: block-end span-inline-start; position-try: flip-block, flip-inline; inset: auto; margin: 6px 0; }
 ul { list-style: none; }
 .pair { width: 100%; padding: .5em 0; text-align: start; }
 .pair span { display: grid; }
 .pair span + span { text-align: end; }
 .row { border-bottom: 1px solid var(--border); }
 .pack { margin-top: .5em; padding: .5em .75em; border-color: var(--border); }
-.pack:hover { background: color-mix(in srgb, var(--accent) 11%, #0000); }
+.pack:hover { border-color: var(--accent); }
 .packs { display: flex; flex-wrap: wrap; gap: 0 .5em; }
 .packs li { flex: 1 14em; }
-.note { display: block; }
+.note:not(:empty) { display: block; padding-top: .5em; }
 .unit { min-width: 9em; }
-.note:not(:empty) { padding-top: .5em; }
-@keyframes land { from { opacity: 0; } }
-@media (prefers-reduced-motion) { * { animation: none !important; } }
 `;
 
 const sheet = globalThis.CSSStyleSheet && new CSSStyleSheet();
@@ -525,6 +526,7 @@ class View {
   shape = "card";
   mood = "";
   #error = "unavailable";
+  #told;
   #states;
   #customer;
 
@@ -552,7 +554,7 @@ class View {
       onChange: (state) => this.#change(state),
       onStatus: (status) => this.#connection(status),
       onError: (error) => this.fail(error),
-      onWake: () => this.wake?.(),
+      onWake: () => this.wake(),
     });
     this.render();
   }
@@ -560,6 +562,10 @@ class View {
   stop() {
     this.handle?.close();
     this.handle = null;
+  }
+
+  wake() {
+    this.packs?.check();
   }
 
   attribute(name) {
@@ -571,7 +577,13 @@ class View {
     else if (/^(server|token)/.test(name)) {
       this.stop();
       this.start();
-    } else this.render();
+    } else this.reword();
+  }
+
+  reword() {
+    this.render();
+    if (this.#told) this.tell(...this.#told);
+    if (this.packs?.list.firstChild) this.packs.load();
   }
 
   #change(state) {
@@ -641,10 +653,12 @@ class View {
     this.element.dispatchEvent(new CustomEvent(`chargly-${name}`, { detail, bubbles: true, composed: true }));
   }
 
-  tell(note, name, { tone = "", label = "retry", act, ...values } = {}) {
+  tell(note, name, told = {}) {
+    const { tone = "", label = "retry", act } = told;
+    this.#told = [note, name, told];
     const focused = note.matches(":focus-within");
     note.className = `note ${tone}`;
-    note.replaceChildren(name ? this.words(name, values) : "", ...(name && act ? [" ", makeButton("link", act, this.words(label))] : []));
+    note.replaceChildren(name ? this.words(name, told) : "", ...(name && act ? [" ", makeButton("link", act, this.words(label))] : []));
     if (focused) note.focus();
   }
 }
@@ -697,7 +711,7 @@ class Packs {
       kept?.setItem(this.#key, id);
       this.wait(id);
     } catch (error) {
-      this.#tell(error.message, { tone: "bad" });
+      this.#tell(error.code === "failed" ? error.code : error.message, { tone: "bad" });
     }
     this.#opening = false;
   }
@@ -751,7 +765,7 @@ class Balance extends View {
     this.flash = make("b", "flash", { hidden: true });
     this.balance = make("span", "balance");
     this.held = make("small", "held");
-    this.menu = make("div", "menu", { popover: "auto" }, this.packs.list, this.packs.note);
+    this.menu = make("div", "menu", { role: "group", popover: "auto" }, this.packs.list, this.packs.note);
     this.menu.addEventListener("beforetoggle", ({ newState }) => {
       if (newState === "open") this.packs.load();
       else if (this.menu.matches(":focus-within")) this.button.focus();
@@ -783,7 +797,7 @@ class Balance extends View {
     if (last) this.#count(this.#shown, state.balance);
     this.render();
     const { mood } = this;
-    if (mood === "empty" && was !== mood) this.say(this.words(state.balance > 0 ? "allHeld" : "nowEmpty"));
+    if (mood === "empty" && was !== mood) this.say(this.newsWords());
     if (mood && !was) {
       if (mood === "low") this.say(this.words("nowLow", { credits: this.words("credits", { n: state.balance }) }));
       this.emit("low", { ...state });
@@ -796,15 +810,10 @@ class Balance extends View {
     this.say(this.words("offline"));
   }
 
-  wake() {
-    this.packs.check();
-  }
-
   render() {
     const { state, status, balance, held, button, handle } = this;
     if (state) {
-      const line = this.attribute("low");
-      const low = state.low || (line && state.balance < Number(line));
+      const low = state.low || state.balance < parseFloat(this.attribute("low"));
       this.mood = state.available <= 0 ? "empty" : low ? "low" : "";
     }
     super.render();
@@ -814,7 +823,7 @@ class Balance extends View {
     const token = handle?.token;
     button.disabled = !token;
     button.hidden = status === "error" || (token && !token.scopes.includes("top_up"));
-    put(button, this.words("topUp"));
+    put(button, (this.menu.ariaLabel = this.words("topUp")));
   }
 
   newsWords() {
@@ -826,9 +835,10 @@ class Balance extends View {
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
     if (document.hidden || from === to || matchMedia("(prefers-reduced-motion)").matches) return;
-    const start = performance.now();
+    let start;
     const step = (now) => {
-      const progress = Math.min(1, Math.max(0, (now - start) / COUNT_MS));
+      start ??= now;
+      const progress = Math.min(1, (now - start) / COUNT_MS);
       this.#put(Math.round(to + (from - to) * (1 - progress) ** 3));
       this.#frame = progress < 1 ? requestAnimationFrame(step) : 0;
     };
@@ -843,7 +853,7 @@ class Balance extends View {
   #land(landed) {
     const sum = (entries) => entries.reduce((total, entry) => total + entry.credits, 0);
     const n = sum(landed.filter(({ kind }) => kind === "top_up" || kind === "grant"));
-    if (n) this.say(this.words("nowLanded", { landed: this.words("landed", { n }), balance: this.state.balance }));
+    if (n) this.say(this.words("nowLanded", { ...this.state, landed: this.words("landed", { n }) }));
     put(this.flash, `+${this.number(sum(landed))}`);
     this.flash.hidden = false;
     this.packs.check();
@@ -862,7 +872,7 @@ const LATER_MS = 5_000;
 class Price extends View {
   name = "price";
   shape = "unit";
-  quote = null;
+  quote;
   #asked = 0;
   #target;
   #timer = null;
@@ -881,8 +891,8 @@ class Price extends View {
   }
 
   changed(name, value) {
+    if (/event|model|quantity/.test(name)) this.ready();
     super.changed(name, value);
-    if (/event|model|quantity/.test(name)) this.#ask();
   }
 
   take(state, last) {
@@ -896,12 +906,12 @@ class Price extends View {
   }
 
   ready() {
-    this.quote = null;
+    this.element.quote = this.quote = undefined;
     this.#ask();
   }
 
   wake() {
-    if (this.mood || this.element.quote === null) this.#ask();
+    if (this.mood || this.quote === null) this.#ask();
   }
 
   async #ask() {
@@ -935,7 +945,7 @@ class Price extends View {
     const short = Boolean(quote && (refusal || (n && available < n)));
     this.mood = short ? "short" : "";
     super.render();
-    put(this.price, quote ? this.words(n ? "credits" : "free", { n }) : this.element.quote === null || this.status === "error" ? "–" : "…");
+    put(this.price, quote ? this.words(n ? "credits" : "free", { n }) : this.quote === null || this.status === "error" ? "–" : "…");
     put(this.covers, n || refusal ? `· ${this.#coversWords(refusal, available)}` : "");
     this.base.role = this.base.ariaLabel = null;
     this.#button(short);
@@ -1111,10 +1121,6 @@ class TopUp extends View {
   take({ entries, gap }, last) {
     if (!last || gap || entries.some(({ kind }) => kind === "top_up")) this.packs.check();
   }
-
-  wake() {
-    this.packs.check();
-  }
 }
 
 /* Elements */
@@ -1131,7 +1137,7 @@ function define(name, Inside, ...attributes) {
 
     set labels(labels) {
       this.#view.labels = labels ?? {};
-      this.#view.render();
+      this.#view.reword();
     }
 
     connectedCallback() {

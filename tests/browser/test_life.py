@@ -54,6 +54,13 @@ window.requestAnimationFrame = (act) => {
 };
 """
 """A tab that is hidden when a test says so, and counts the frames that are asked for meanwhile."""
+CONNECT = """async ({ module, tokenUrl }) => {
+  const { connect } = await import(module);
+  window.told = [];
+  const note = (status) => window.told.at(-1) === status || window.told.push(status);
+  connect({ tokenUrl, onStatus: note });
+}"""
+"""Notes each status that a page's own component is told of."""
 NOTE_NUMBERS = """(node) => {
   window.shown = [];
   const note = () => window.shown.push(Number(node.textContent.replace(",", "")));
@@ -170,11 +177,14 @@ async def test_nothing_of_the_first_customer_is_shown_once_the_token_url_answers
     await expect(balance(page)).to_have_text(["30", "30"])
     await expect(page.locator(f"{BALANCE} .status").last).to_have_text("Running low")
     await expect(page.locator(f"{ACTIVITY} .row")).to_have_count(10)
+    await page.evaluate(CONNECT, {"module": f"{host_server.address}/static/widget.js", "tokenUrl": url})
+    await page.wait_for_function("window.told.join() === 'live'")
 
     sockets.hold()
     signed_in[0] = other
     async with page.expect_response(url):
         pass
+    await page.wait_for_function("window.told.join() === 'live,connecting'")
     await expect(balance(page)).to_have_text(["…", "…"])
     shown = {
         "balance": page.locator(f"{BALANCE} .base").first,

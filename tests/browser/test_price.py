@@ -232,6 +232,21 @@ async def test_nothing_is_told_before_the_first_answer(
     assert told == ["…"], "a dash says that there is no price"
 
 
+async def test_the_price_of_another_quantity_is_not_shown_for_the_one_that_is_asked(
+    open_page: OpenPage, site: Site, host_server: ServerProcess, customer: str, event: str
+) -> None:
+    page = await open_page(site.page(host_server, price(host_server, customer, event)), expected="ERR_FAILED")
+    await expect(words(page)).to_have_text("8 credits · 12 left")
+    await page.route("**/v1/quote", lambda route: route.abort())
+    async with page.expect_event("requestfailed"):
+        await set_attribute(page.locator(PRICE), "quantity", "2")
+    await expect(words(page)).to_have_text("…")
+    assert await page.locator(PRICE).evaluate("(node) => node.quote") is None
+    await page.unroute("**/v1/quote")
+    await set_attribute(page.locator(PRICE), "quantity", "3")
+    await expect(words(page)).to_have_text("24 credits · 4 left")
+
+
 async def test_each_answer_is_an_event_and_the_elements_quote(
     open_page: OpenPage, site: Site, host_server: ServerProcess, host_api: httpx.Client, customer: str, event: str
 ) -> None:

@@ -197,7 +197,7 @@ async def test_low_is_said_once_and_empty_is_said(
 
     spend(host_api, customer, 30)
     await expect(status(page)).to_have_text("Out of credits")
-    await expect(said(page)).to_have_text("Out of credits.")
+    await expect(said(page)).to_have_text("Out of credits")
     await expect(balance(page)).to_have_text("0")
     assert await page.evaluate("document.querySelector('chargly-balance').matches(':state(empty)')")
     assert len(falls) == 1
@@ -237,6 +237,7 @@ async def test_top_up_opens_packs_that_keys_alone_reach(
         await expect(button).to_be_focused()
         await page.keyboard.press(how)
     await expect(menu).to_be_visible()
+    await expect(menu).to_have_accessible_name("Top up")
     packs = menu.get_by_role("listitem").get_by_role("button")
     await expect(packs).to_have_text(["500 creditsStarter$10", "1,200 creditsGrowth$20"])
     for pack in await packs.all():

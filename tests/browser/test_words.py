@@ -2,13 +2,14 @@
 
 import json
 import os
+import re
 import secrets
 from typing import Any
 
 import httpx
 import pytest
 from browser.conftest import OpenPage
-from browser.elements import ACTIVITY, BALANCE, PRICE, TOP_UP, set_attribute, set_price, spend, tag
+from browser.elements import ACTIVITY, BALANCE, CORS, PRICE, TOP_UP, set_attribute, set_price, spend, tag
 from browser.host import Site
 from serving import ServerProcess, grant
 
@@ -129,6 +130,25 @@ async def test_labels_may_be_given_and_taken_later(
     await expect(price(page)).to_have_text("8 credits · 15,432 left")
 
 
+async def test_packs_and_what_is_told_under_them_follow_labels_and_language(
+    open_page: OpenPage, site: Site, host_server: ServerProcess, customer: str
+) -> None:
+    page = await open_page(site.page(host_server, everything(host_server, customer)))
+    pack, note = page.locator(f"{TOP_UP} .pack").last, page.locator(f"{TOP_UP} .note")
+    await expect(pack).to_contain_text("1,200 credits")
+    checkout = {"id": "co_1", "status": "open", "url": site.page(host_server, "")}
+    await page.route(re.compile("/v1/checkouts"), lambda route: route.fulfill(json=checkout, headers=CORS))
+    async with page.expect_popup():
+        await pack.click()
+    await expect(note).to_have_text("Waiting for payment… Stop waiting")
+    german = GERMAN | {"waiting": "Wartet auf die Zahlung …", "stop": "Nicht mehr warten"}
+    await page.locator(TOP_UP).evaluate("(node, labels) => { node.labels = labels; }", german)
+    await expect(pack).to_contain_text("1,200 Credits")
+    await expect(note).to_have_text("Wartet auf die Zahlung … Nicht mehr warten")
+    await set_attribute(page.locator(TOP_UP), "lang", "de")
+    await expect(pack).to_contain_text("1.200 Credits")
+
+
 async def test_a_label_with_a_place_that_nobody_fills_breaks_nothing(
     open_page: OpenPage, site: Site, host_server: ServerProcess, customer: str
 ) -> None:
@@ -217,7 +237,7 @@ async def test_only_low_empty_and_landed_are_said_aloud(
     await expect(balance(page)).to_have_text("528")
     assert await page.evaluate("window.said") == [
         "Running low: 44 credits left.",
-        "Out of credits.",
+        "Out of credits",
         "500 credits added. Balance 536.",
     ]
 
