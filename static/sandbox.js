@@ -28,7 +28,7 @@ async function load() {
 }
 
 function describe({ description, amount, currency, status, cancel_url: cancelUrl }) {
-  price = formatMoney(amount, currency, "en", { trailingZeroDisplay: "auto" });
+  price = formatMoney(amount, currency, "en");
   for (const id of ["description", "line-name"]) $(id).textContent = description;
   for (const id of ["amount", "line-amount", "total"]) $(id).textContent = price;
   document.title = `${description} · Sandbox checkout`;

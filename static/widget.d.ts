@@ -136,12 +136,11 @@ export function call<T = unknown>(handle: Handle, path: string, body?: unknown):
 export function openCheckout(handle: Handle, pack: string, options?: { redirect?: boolean }): Promise<Checkout>;
 
 /**
- * "$10" of 1000 cents.
+ * "$10.00" of 1000 cents.
  *
  * @param amount in Stripe's minor units of the currency
- * @param options of Intl.NumberFormat
  */
-export function formatMoney(amount: number, currency: string, locale?: string | string[], options?: Intl.NumberFormatOptions): string;
+export function formatMoney(amount: number, currency: string, locale?: string | string[]): string;
 
 /* ---------- Words ---------- */
 
@@ -152,7 +151,7 @@ export type Label =
   | "balance" | "activity" | "topUp" // captions
   | "credits" | "free" | "left" | "missing" | "limit" | "frozen" // prices; {n}
   | "held" | "low" | "empty" | "allHeld" | "connecting" | "offline" | "signIn" | "unavailable" // states; held has {n}
-  | "nowLow" | "landed" | "nowLanded" // said by screen readers; {credits}, {n}, {landed} and {balance}
+  | "landed" // what came in; {n}
   | "loading" | "noPacks" | "opening" | "waiting" | "stop" | "processing" | "unpaid" | "failed" | "retry" // buying
   | "noEntries" | "times" | "more" | "csv"; // activity; {words} and {n}
 
@@ -163,8 +162,8 @@ export const text: Record<Label, Words>;
 
 /** What all four share. Numbers and dates follow the nearest `lang`. */
 export interface CharglyElement extends HTMLElement {
-  /** The last state the server sent. */
-  readonly state?: WalletState;
+  /** The last state the server sent; null where no customer is signed in. */
+  readonly state?: WalletState | null;
   /** Words of this element's own, before those of `text`. */
   labels: Partial<Record<Label, Words>>;
 }
@@ -174,7 +173,7 @@ export interface CharglyBalance extends CharglyElement {}
 
 /** What the next action costs, and how many more the wallet covers. */
 export interface CharglyPrice extends CharglyElement {
-  /** The last answer of the server; null where it had none. */
+  /** The last answer of the server; null where there is no price, undefined before there is an answer. */
   readonly quote?: Quote | null;
 }
 

@@ -5,7 +5,7 @@
  * Custom properties: --chargly-color, -background, -border, -muted, -accent, -on-accent, -low, -empty, -landed, -radius,
  *   -padding, -menu-background, -font; font-size scales all
  * Parts: base, label, status, flash, balance, held, button, menu, packs, pack, note, price, covers, rows, row, more, csv
- * States: low, empty, short, offline, error
+ * States: low, empty, short; connecting, live, offline, error
  */
 
 export const text = {
@@ -39,9 +39,7 @@ export const text = {
   stop: "Stop waiting",
   processing: "Payment received, credits follow.",
   unpaid: "The payment failed.",
-  nowLow: "Running low: {credits} left.",
   landed: { one: "{n} credit added.", other: "{n} credits added." },
-  nowLanded: "{landed} Balance {balance}.",
 };
 
 const HOME = new URL(import.meta.url).origin;
@@ -72,11 +70,7 @@ function readToken(jwt) {
   }
 }
 
-const REFUSALS = {
-  4400: ["bad_message", "Is this the server's widget.js?"],
-  4401: ["token_expired", "The token has ended or is not this server's."],
-  4403: ["origin_not_allowed", "Add this page's origin to CHARGLY_ALLOWED_ORIGINS."],
-};
+const REFUSALS = { 4400: "bad_message", 4401: "token_expired", 4403: "origin_not_allowed" };
 
 const sessions = new Map();
 
@@ -89,9 +83,10 @@ class Session {
   #fetching = false;
   #wantsToken = true;
   #failures = 0;
-  #expectsTruth = true;
+  #fresh = true;
   #heardAt = 0;
-  #full = false;
+  #code = 0;
+  #opener;
   #timers = {};
 
   constructor(key, server, url) {
@@ -114,8 +109,8 @@ class Session {
 
   wake() {
     if (this.url && (this.#wantsToken || this.token.expires < Date.now())) this.#fetch();
-    const well = this.#socket ? Date.now() - this.#heardAt < WAKE_SILENCE_MS_MAX : this.#full;
-    if (!well && !this.#wantsToken && !this.#timers.end) this.#lose(1006, 0);
+    const well = this.#socket ? Date.now() - this.#heardAt < WAKE_SILENCE_MS_MAX : this.#code === 4429;
+    if (!well && !this.#wantsToken && !this.#timers.end) this.#lose(1006, "", 0);
     this.#tell("onWake");
   }
 
@@ -148,7 +143,7 @@ class Session {
     this.#fetching = true;
     this.#stop("token");
     let token;
-    let status;
+    let status = "no answer";
     try {
       const options = { credentials: "same-origin", cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS_MAX) };
       const answer = await fetch(this.url, options);
@@ -159,7 +154,8 @@ class Session {
     if (sessions.get(this.key) !== this) return;
     if (token) return this.take(token);
     if (status === 401 || status === 403) return this.#fail("signed_out", `${this.url} answered ${status}.`);
-    if (!this.#failures) this.#report("token_unavailable", `${this.url} must answer {"token": "…"}.`);
+    if (!this.#failures) this.#report("token_unavailable", `${this.url} must answer {"token": "…"}. It gave ${status}.`);
+    if (this.#wantsToken) this.#show("offline");
     this.#after("token", this.#wantsToken ? 1000 + this.#backoff() : between(15_000, 30_000), () => this.#fetch());
   }
 
@@ -171,14 +167,15 @@ class Session {
   #open() {
     this.#drop();
     this.#stop("open");
-    this.#expectsTruth = true;
+    this.#fresh = true;
+    this.#opener = this.token;
     this.#heardAt = Date.now();
     if (this.status === "error") this.#show("connecting");
     try {
       const socket = new WebSocket(`${this.server.replace(/^http/, "ws")}/v1/live`, "chargly.v1");
       socket.onopen = () => this.#subscribe();
       socket.onmessage = ({ data }) => this.#hear(data);
-      socket.onclose = ({ code }) => this.#lose(code);
+      socket.onclose = ({ code, reason }) => this.#lose(code, reason);
       this.#socket = socket;
       this.#expect(ANSWER_MS_MAX);
     } catch (error) {
@@ -189,7 +186,7 @@ class Session {
   #subscribe() {
     const resume = this.#state && { epoch: this.#state.epoch, since: this.#state.version };
     this.#socket.send(JSON.stringify({ type: "subscribe", token: this.token.jwt, ...resume }));
-    if (this.#expectsTruth) this.#expect(ANSWER_MS_MAX);
+    if (this.#fresh) this.#expect(ANSWER_MS_MAX);
   }
 
   #hear(data) {
@@ -200,7 +197,7 @@ class Session {
       return;
     }
     this.#heardAt = Date.now();
-    if (!this.#expectsTruth) {
+    if (!this.#fresh) {
       this.#failures = 0;
       this.#expect(SILENCE_MS_MAX);
     }
@@ -215,12 +212,12 @@ class Session {
   #change(state) {
     const last = this.#state;
     const sameEpoch = last?.epoch === state.epoch;
-    if (!this.#expectsTruth) {
+    if (!this.#fresh) {
       if (sameEpoch && state.version <= last.version) return;
       if (!sameEpoch) return this.#lose(1006);
     }
     if (sameEpoch) state.entries = state.entries.filter((entry) => entry.version > last.version);
-    this.#expectsTruth = false;
+    this.#fresh = false;
     this.#expect(SILENCE_MS_MAX);
     this.#state = state;
     this.#stop("offline");
@@ -228,21 +225,20 @@ class Session {
     this.#tell("onChange", state);
   }
 
-  #lose(code, wait) {
+  #lose(code, reason, wait) {
     this.#drop();
-    this.#expectsTruth = true;
+    if (code === 4401 && this.token !== this.#opener) code = 1006;
+    this.#code = code;
+    this.#fresh = true;
     this.#wantsToken = code === 4401;
-    if (REFUSALS[code] && !(this.#wantsToken && this.url)) return this.#fail(...REFUSALS[code]);
-    if (!this.#timers.offline && this.status !== "offline") {
-      this.#after("offline", OFFLINE_AFTER_MS, () => this.#show("offline"));
-    }
+    if (REFUSALS[code] && !(this.#wantsToken && this.url)) return this.#fail(REFUSALS[code], reason);
+    if (!this.#timers.offline) this.#after("offline", OFFLINE_AFTER_MS, () => this.#show("offline"));
     if (this.#wantsToken) {
-      if (this.#failures) this.#report(...REFUSALS[code]);
+      if (this.#failures) this.#report(REFUSALS[code], reason);
       return this.#after("open", this.#failures ? this.#backoff(true) : this.#failures++, () => this.#fetch());
     }
     if (code === 1012) wait = between(100, 2000);
-    this.#full = code === 4429;
-    if (this.#full) wait = between(30_000, 60_000);
+    if (code === 4429) wait = between(30_000, 60_000);
     this.#after("open", wait ?? this.#backoff(), async () => {
       const ask = { mode: "no-cors", signal: AbortSignal.timeout(ANSWER_MS_MAX) };
       const there = this.#failures < FAILURES_MAX || (await fetch(`${this.server}/healthz`, ask).catch(() => {}));
@@ -253,7 +249,7 @@ class Session {
   }
 
   #fail(code, message) {
-    if (this.#expectsTruth) {
+    if (this.#fresh) {
       this.#drop();
       this.#wantsToken = true;
       this.#stop("open");
@@ -290,7 +286,7 @@ class Session {
     if (status === this.status) return;
     this.status = status;
     this.#tell("onStatus", status);
-    if (status === "offline" && !this.#state) this.#report("unreachable", `${this.server} does not answer. Is it in the page's CSP?`);
+    if (status === "offline" && !this.#state && this.#code === 1006) this.#report("unreachable", `${this.server} does not answer. Is it in the page's CSP?`);
   }
 
   #tell(hook, value) {
@@ -386,14 +382,12 @@ export function connect({ server, token, tokenUrl, ...hooks }) {
 
 /* Asking the server */
 
-const NO_DECIMALS = "bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf";
-const THREE_DECIMALS = "bhd jod kwd omr tnd";
+const NO_DECIMALS = /bif|clp|djf|gnf|jpy|kmf|krw|mga|pyg|rwf|vnd|vuv|xaf|xof|xpf/i;
+const THREE_DECIMALS = /bhd|jod|kwd|omr|tnd/i;
 
-export function formatMoney(amount, currency, locale, options) {
-  const code = currency.toLowerCase();
-  const digits = NO_DECIMALS.includes(code) ? 0 : THREE_DECIMALS.includes(code) ? 3 : 2;
-  const format = { style: "currency", currency, maximumFractionDigits: digits, trailingZeroDisplay: "stripIfInteger" };
-  return (amount / 10 ** digits).toLocaleString(locale, { ...format, ...options });
+export function formatMoney(amount, currency, locale) {
+  const digits = NO_DECIMALS.test(currency) ? 0 : THREE_DECIMALS.test(currency) ? 3 : 2;
+  return (amount / 10 ** digits).toLocaleString(locale, { style: "currency", currency, maximumFractionDigits: digits });
 }
 
 export async function call({ server, token }, path, body, type = "application/json") {
@@ -415,7 +409,6 @@ export async function openCheckout(handle, pack, { redirect } = {}) {
   const back = !tab && { success_url: location.href, cancel_url: location.href };
   if (tab) {
     tab.opener = null;
-    tab.document.title = tab.document.body.textContent = text.opening;
   }
   try {
     const checkout = await call(handle, "/v1/checkouts", { customer_id: handle.token.customer, pack, ...back });
@@ -444,13 +437,14 @@ const STYLE = `
   --landed: var(--chargly-landed, var(--accent));
   --radius: var(--chargly-radius, .75em); color: var(--color); }
 :host(:is(chargly-activity, chargly-top-up)) { display: block; }
+:host(chargly-price) { font: inherit; color: var(--chargly-color, inherit); }
 :host([hidden]), [hidden], .error .note { display: none !important; }
 * { box-sizing: border-box; margin: 0; padding: 0; }
 .card, .menu { padding: var(--chargly-padding, .75em 1em); color: var(--color); background: var(--background);
   border: 1px solid var(--border); border-radius: var(--radius); }
 .side, .top, .pair { display: flex; align-items: center; justify-content: space-between; gap: 1em; }
 .side { flex-wrap: wrap; gap: .5em 1em; }
-.text { flex: 1 1 auto; min-width: 10.5em; }
+.text { flex: auto; min-width: 10.5em; }
 .text .top { width: 0; min-width: 100%; }
 .label, .status { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .flash, .csv, .button { flex: none; }
@@ -458,13 +452,13 @@ small, .more { font-size: .8125em; color: var(--muted); }
 .top { font-size: .8125em; }
 .top * { font-size: 1em; }
 b { font-weight: 560; }
-.balance { margin-inline-end: .25em; font-size: 1.75em; font-weight: 640; line-height: 1.25; }
-.balance, .flash, .credits { unicode-bidi: isolate; direction: ltr; }
+.balance { font-size: 1.75em; font-weight: 640; line-height: 1.25; }
+b, small, span { unicode-bidi: plaintext; }
 .flash, .in .credits, .good { color: var(--landed); }
 .low .status { color: var(--low); }
-.empty :is(.status, .balance), .error .status, .short .covers, .bad { color: var(--empty); }
+.empty :is(.status, .balance), .error .status, .bad { color: var(--empty); }
 :is(.connecting, .offline, .error) .balance { opacity: .5; }
-.offline .price { color: var(--muted); }
+.covers { color: inherit; }
 button { font: inherit; color: inherit; background: none; border: 1px solid #0000; border-radius: calc(var(--radius) * .75); cursor: pointer; }
 .button { padding: .4em .8em; font-size: .875em; color: var(--chargly-on-accent, light-dark(#fff, #06241a)); background: var(--accent); }
 .link { padding: 0; color: var(--accent); text-decoration: underline; }
@@ -475,14 +469,15 @@ button { font: inherit; color: inherit; background: none; border: 1px solid #000
   position-area: block-end span-inline-start; position-try: flip-block, flip-inline; inset: auto; margin: 6px 0; }
 ul { list-style: none; }
 .pair { width: 100%; padding: .5em 0; text-align: start; }
-.pair span { display: grid; }
-.pair span + span { text-align: end; }
-.row { border-bottom: 1px solid var(--border); }
+.pair span { display: grid; justify-items: start; }
+.pair span + span { justify-items: end; text-align: end; }
+.row + .row { border-top: 1px solid var(--border); }
 .pack { margin-top: .5em; padding: .5em .75em; border-color: var(--border); }
 .pack:hover { border-color: var(--accent); }
 .packs { display: flex; flex-wrap: wrap; gap: 0 .5em; }
 .packs li { flex: 1 14em; }
-.note:not(:empty) { display: block; padding-top: .5em; }
+:is(.note:not(:empty), .more) { display: block; padding-top: .5em; }
+:disabled { opacity: .5; cursor: default; }
 .unit { min-width: 9em; }
 `;
 
@@ -496,6 +491,8 @@ function make(tag, className, properties, ...children) {
 }
 
 const makeButton = (name, onclick, ...children) => make("button", name, { type: "button", onclick }, ...children);
+
+const sum = (entries) => entries.reduce((total, { credits }) => total + credits, 0);
 
 const makePair = (...columns) => columns.map(([name, line, small]) => make("span", "", {}, make("b", name, {}, line), make("small", "", {}, small)));
 
@@ -516,6 +513,7 @@ function languageOf(node) {
 
 /* What all elements do */
 
+const SAID_MS = 10_000;
 const warned = new Set();
 
 class View {
@@ -523,10 +521,11 @@ class View {
   status = "connecting";
   handle = null;
   labels = {};
+  told = [];
   shape = "card";
   mood = "";
   #error = "unavailable";
-  #told;
+  #saidTimer;
   #states;
   #customer;
 
@@ -540,13 +539,13 @@ class View {
     this.said = make("span", "said", { role: "status" });
     this.top = make("div", "top", {}, this.label, this.news);
     this.base = make("div", "base", { role: "group" });
+    this.note = make("small", "note", { role: "status", tabIndex: -1 });
     this.build();
     this.base.append(this.said);
     root.append(this.base);
   }
 
   start() {
-    this.#customer = this.state = null;
     this.handle = connect({
       server: this.attribute("server"),
       token: this.attribute("token"),
@@ -562,6 +561,23 @@ class View {
   stop() {
     this.handle?.close();
     this.handle = null;
+    this.#forget();
+  }
+
+  #forget(customer) {
+    this.#customer = customer;
+    this.element.state = this.state = null;
+    this.mood = "";
+    this.say("");
+    this.clear();
+  }
+
+  clear() {
+    this.packs?.clear();
+  }
+
+  ready() {
+    this.packs?.wait();
   }
 
   wake() {
@@ -582,26 +598,24 @@ class View {
 
   reword() {
     this.render();
-    if (this.#told) this.tell(...this.#told);
+    if (this.told[0]) this.tell(...this.told);
     if (this.packs?.list.firstChild) this.packs.load();
   }
 
   #change(state) {
     const last = this.state;
     this.element.state = this.state = state;
-    this.take(state, last);
+    this.take?.(state, last);
+    if (!last || state.gap || state.entries.some(({ credits }) => credits > 0)) this.packs?.check();
     this.emit("change", { ...state });
   }
 
   #connection(status) {
     this.status = status;
-    if (status === "offline" && this.state) this.lost?.();
     const customer = this.handle?.token?.customer;
-    if (customer && customer !== this.#customer) {
-      this.#customer = customer;
-      this.element.state = this.state = null;
-      this.mood = "";
-      this.say("");
+    if (status === "error") this.#forget();
+    else if (customer && customer !== this.#customer) {
+      this.#forget(customer);
       this.ready();
     }
     this.render();
@@ -622,12 +636,12 @@ class View {
     const phase = state || status === "error" ? status : "connecting";
     base.className = `base ${this.shape} ${phase} ${mood}`;
     base.ariaBusy = phase === "connecting";
-    base.ariaLabel = this.attribute("label") ?? this.words(this.name);
-    put(this.label, base.ariaLabel);
+    const name = this.words(this.name);
+    base.ariaLabel = this.attribute("label") || name;
+    put(this.label, this.attribute("label") ?? name);
     put(this.news, this.newsWords());
-    for (const name of ["low", "empty", "short", "offline", "error"]) {
-      this.#states[mood === name || phase === name ? "add" : "delete"](name);
-    }
+    this.#states.clear();
+    for (const one of [phase, mood]) this.#states.add(one);
   }
 
   newsWords() {
@@ -642,20 +656,23 @@ class View {
   words(name, values = {}) {
     let words = this.labels[name] ?? text[name] ?? name;
     if (words.other) words = words[new Intl.PluralRules(this.language).select(values.n)] ?? words.other;
-    return words.replace(/\{(\w+)\}/g, (_, key) => this.number(values[key]));
+    return `${words}`.replace(/\{(\w+)\}/g, (_, key) => this.number(values[key]));
   }
 
   say(words) {
     this.said.textContent = words;
+    clearTimeout(this.#saidTimer);
+    if (words) this.#saidTimer = setTimeout(() => this.say(""), SAID_MS);
   }
 
   emit(name, detail) {
     this.element.dispatchEvent(new CustomEvent(`chargly-${name}`, { detail, bubbles: true, composed: true }));
   }
 
-  tell(note, name, told = {}) {
+  tell(name, told = {}) {
+    const { note } = this;
     const { tone = "", label = "retry", act } = told;
-    this.#told = [note, name, told];
+    this.told = [name, told];
     const focused = note.matches(":focus-within");
     note.className = `note ${tone}`;
     note.replaceChildren(name ? this.words(name, told) : "", ...(name && act ? [" ", makeButton("link", act, this.words(label))] : []));
@@ -672,25 +689,22 @@ try {
 
 class Packs {
   list = make("ul", "packs", { role: "list" });
-  note = make("small", "note", { role: "status", tabIndex: -1 });
   #view;
-  #opening = false;
   #key;
   #id;
-  #told;
 
   constructor(view) {
     this.#view = view;
   }
 
   async load() {
-    if (!this.list.firstChild && !this.#told) this.#tell("loading");
+    if (!this.list.firstChild && !this.#view.told[0]) this.#view.tell("loading");
     try {
       const { packs } = await call(this.#view.handle, "/v1/packs");
       this.list.replaceChildren(...packs.map((pack) => make("li", "", {}, this.#item(pack))));
-      if (/loading|failed|noPacks/.test(this.#told)) this.#tell(packs.length ? "" : "noPacks");
+      if (/loading|failed|noPacks/.test(this.#view.told[0])) this.#view.tell(packs.length ? "" : "noPacks");
     } catch {
-      if (!this.#id) this.#tell("failed", { tone: "bad", act: () => this.load() });
+      if (!this.#id) this.#view.tell("failed", { tone: "bad", act: () => this.load() });
     }
   }
 
@@ -702,24 +716,28 @@ class Packs {
   }
 
   async #buy(pack) {
-    if (this.#opening) return;
-    this.#opening = true;
-    this.#tell("opening");
     const view = this.#view;
+    if (view.told[0] === "opening") return;
+    view.tell("opening");
+    const key = this.#key;
     try {
       const { id } = await openCheckout(view.handle, pack.code, { redirect: view.element.hasAttribute("redirect") });
-      kept?.setItem(this.#key, id);
-      this.wait(id);
+      kept?.setItem(key, id);
+      if (key === this.#key) this.wait(id);
     } catch (error) {
-      this.#tell(error.code === "failed" ? error.code : error.message, { tone: "bad" });
+      if (key === this.#key) view.tell(error.code === "failed" ? error.code : error.message, { tone: "bad" });
     }
-    this.#opening = false;
+  }
+
+  clear() {
+    this.#key = this.#id = null;
+    this.#view.tell();
   }
 
   wait(id) {
     this.#key = `chargly ${this.#view.handle.token.customer}`;
     this.#id = id ?? kept?.getItem(this.#key);
-    this.#tell(this.#id && "waiting", { label: "stop", act: () => this.#end() });
+    this.#view.tell(this.#id && "waiting", { label: "stop", act: () => this.#end() });
     this.check();
   }
 
@@ -729,7 +747,7 @@ class Packs {
     if (!id || !handle) return;
     const { status, credits } = await call(handle, `/v1/checkouts/${id}`).catch(() => ({}));
     if (id !== this.#id) return;
-    if (status === "processing") this.#tell(status);
+    if (status === "processing") this.#view.tell(status);
     if (/failed|expired/.test(status)) this.#end("unpaid", { tone: "bad" });
     if (status !== "paid") return;
     if (kept?.getItem(this.#key) !== null) this.#view.emit("landed", { id, credits });
@@ -739,12 +757,7 @@ class Packs {
   #end(...told) {
     this.#id = null;
     kept?.removeItem(this.#key);
-    this.#tell(...told);
-  }
-
-  #tell(name, told) {
-    this.#told = name;
-    this.#view.tell(this.note, name, told);
+    this.#view.tell(...told);
   }
 }
 
@@ -765,27 +778,18 @@ class Balance extends View {
     this.flash = make("b", "flash", { hidden: true });
     this.balance = make("span", "balance");
     this.held = make("small", "held");
-    this.menu = make("div", "menu", { role: "group", popover: "auto" }, this.packs.list, this.packs.note);
+    this.menu = make("div", "menu", { role: "group", popover: "auto" }, this.packs.list, this.note);
     this.menu.addEventListener("beforetoggle", ({ newState }) => {
       if (newState === "open") this.packs.load();
       else if (this.menu.matches(":focus-within")) this.button.focus();
     });
     this.button = make("button", "button", { type: "button", popoverTargetElement: this.menu });
     this.top.append(this.flash);
-    this.base.append(make("div", "text", {}, this.top, this.balance, this.held), this.button, this.menu);
+    this.base.append(make("div", "text", {}, this.top, this.balance, " ", this.held), this.button, this.menu);
   }
 
-  ready() {
-    this.#rest();
-    this.packs.wait();
-  }
-
-  stop() {
-    super.stop();
-    this.#rest();
-  }
-
-  #rest() {
+  clear() {
+    super.clear();
     clearTimeout(this.#flashTimer);
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
@@ -799,15 +803,11 @@ class Balance extends View {
     const { mood } = this;
     if (mood === "empty" && was !== mood) this.say(this.newsWords());
     if (mood && !was) {
-      if (mood === "low") this.say(this.words("nowLow", { credits: this.words("credits", { n: state.balance }) }));
+      if (mood === "low") this.say(`${this.newsWords()}: ${this.words("left", { n: state.balance })}`);
       this.emit("low", { ...state });
     }
     const landed = state.entries.filter((entry) => entry.credits > 0);
-    if (landed.length) this.#land(landed);
-  }
-
-  lost() {
-    this.say(this.words("offline"));
+    if (landed.length && !state.gap) this.#land(landed);
   }
 
   render() {
@@ -851,12 +851,10 @@ class Balance extends View {
   }
 
   #land(landed) {
-    const sum = (entries) => entries.reduce((total, entry) => total + entry.credits, 0);
     const n = sum(landed.filter(({ kind }) => kind === "top_up" || kind === "grant"));
-    if (n) this.say(this.words("nowLanded", { ...this.state, landed: this.words("landed", { n }) }));
+    if (n) this.say(`${this.words("landed", { n })} ${this.words("left", { n: this.state.balance })}`);
     put(this.flash, `+${this.number(sum(landed))}`);
     this.flash.hidden = false;
-    this.packs.check();
     clearTimeout(this.#flashTimer);
     this.#flashTimer = setTimeout(() => {
       this.flash.hidden = true;
@@ -868,13 +866,13 @@ class Balance extends View {
 
 const SOON_MS = 1_000;
 const LATER_MS = 5_000;
+const disabled = new Map();
 
 class Price extends View {
   name = "price";
   shape = "unit";
   quote;
   #asked = 0;
-  #target;
   #timer = null;
 
   build() {
@@ -883,42 +881,46 @@ class Price extends View {
     this.base.append(this.price, " ", this.covers);
   }
 
-  stop() {
-    super.stop();
+  clear() {
     clearTimeout(this.#timer);
     this.#timer = null;
+    this.#asked++;
+    this.element.quote = this.quote = undefined;
     this.#button(false);
   }
 
   changed(name, value) {
-    if (/event|model|quantity/.test(name)) this.ready();
+    if (/event|model|quantity/.test(name)) {
+      this.clear();
+      this.#ask();
+    }
     super.changed(name, value);
   }
 
   take(state, last) {
     const spent = last?.prices === state.prices && state.entries.length;
-    if (last) this.#askIn(spent ? LATER_MS : between(0, SOON_MS));
+    if (last && !(spent && this.#timer)) this.#askIn(spent ? LATER_MS : between(0, SOON_MS));
     this.render();
   }
 
   #askIn(ms) {
-    this.#timer ??= setTimeout(() => this.#ask(), ms);
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#ask(), ms);
   }
 
   ready() {
-    this.element.quote = this.quote = undefined;
     this.#ask();
   }
 
   wake() {
-    if (this.mood || this.quote === null) this.#ask();
+    if (this.mood) this.#ask();
   }
 
   async #ask() {
     const { handle } = this;
     clearTimeout(this.#timer);
     this.#timer = null;
-    if (!handle?.token) return;
+    if (!handle?.token || this.status === "error") return;
     if (document.hidden && this.quote) return this.#askIn(LATER_MS);
     const asked = ++this.#asked;
     const action = {
@@ -930,7 +932,7 @@ class Price extends View {
     const quote = await call(handle, "/v1/quote", action).catch((error) => ({ error }));
     if (asked !== this.#asked) return;
     const { error } = quote;
-    if (error && !error.code) return this.#askIn(LATER_MS);
+    if (error && !/unknown|request|forbidden/.test(error.code)) return this.#askIn(LATER_MS);
     this.element.quote = this.quote = error ? null : quote;
     if (error) this.fail(error);
     else this.emit("price", { ...quote });
@@ -960,9 +962,11 @@ class Price extends View {
   }
 
   #button(off) {
-    if (this.#target) this.#target.disabled = false;
-    this.#target = off && this.element.getRootNode().getElementById?.(this.attribute("for"));
-    if (this.#target) this.#target.disabled = true;
+    const last = disabled.get(this);
+    const next = off && this.element.getRootNode().getElementById?.(this.attribute("for"));
+    disabled.delete(this);
+    if (next) disabled.set(this, next);
+    for (const button of [last, next]) if (button) button.disabled = [...disabled.values()].includes(button);
   }
 }
 
@@ -984,25 +988,27 @@ class Activity extends View {
 
   build() {
     this.rows = make("ul", "rows", { role: "list" });
-    this.note = make("small", "note", { role: "status", tabIndex: -1 });
     this.more = makeButton("more link", () => this.#more());
     this.csv = makeButton("csv link", () => this.#save());
     this.top.append(this.csv);
     this.base.append(this.top, this.rows, this.note, this.more);
   }
 
-  ready() {
+  clear() {
+    clearTimeout(this.#soon);
+    this.#cursor = this.#soon = null;
     this.#entries = [];
     this.#pages = 1;
-    this.#tell("loading");
+    this.#asked++;
+    this.tell("loading");
     this.#draw();
   }
 
   take(state, last) {
     const other = last?.epoch !== state.epoch;
-    if (other) this.ready();
+    if (other) this.clear();
     else this.#merge(state.entries);
-    if (other) this.#load();
+    if (other) state.version ? this.#load() : this.tell();
     else if (state.gap) this.#soon ??= setTimeout(() => this.#load(), SOON_MS);
   }
 
@@ -1013,22 +1019,22 @@ class Activity extends View {
     const path = `${ledgerOf(this.handle)}?limit=${PAGE}${cursor && `&cursor=${cursor}`}`;
     const { entries, next_cursor: next, error } = await call(this.handle, path).catch((error) => ({ error }));
     if (asked !== this.#asked) return;
-    if (error) return error.code === "not_found" ? this.#tell() : this.#tell("failed", { tone: "bad", act: () => this.#load(cursor) });
+    if (error) return this.tell("failed", { tone: "bad", act: () => this.#load(cursor) });
     if (!cursor) this.#entries = this.#entries.filter(({ version }) => !(version <= entries[0]?.version));
     this.#cursor = next;
     this.#merge(entries);
-    this.#tell();
+    this.tell();
     if (next && this.#entries.length < this.#most) this.#load(next);
   }
 
-  #tell(name = this.#entries.length ? "" : "noEntries", told) {
-    this.tell(this.note, name, told);
+  tell(name = this.#entries.length ? "" : "noEntries", told) {
+    super.tell(name, told);
   }
 
   #merge(entries) {
     const all = new Map([...this.#entries, ...entries].map((entry) => [entry.version, entry]));
     this.#entries = [...all.values()].sort((one, other) => other.version - one.version);
-    if (entries.length && !this.note.matches(".bad")) this.#tell();
+    if (entries.length && !this.note.matches(".bad")) this.tell();
     if (this.#entries.length > ENTRIES_MAX * this.#pages + this.#most) {
       this.#pages = 1;
       this.#entries.length = PAGE;
@@ -1051,7 +1057,7 @@ class Activity extends View {
     const groups = [];
     let last;
     for (const entry of this.#entries) {
-      const same = last && keyOf(entry) === keyOf(last);
+      const same = last && entry.credits < 0 && keyOf(entry) === keyOf(last);
       if (same && new Date(last.created_at) - new Date(entry.created_at) < BUSY_MS) groups.at(-1).push(entry);
       else groups.push([entry]);
       last = entry;
@@ -1073,7 +1079,9 @@ class Activity extends View {
     const groups = this.#groups();
     const shown = groups.slice(0, this.#most);
     this.rows.replaceChildren(...shown.map((entries) => this.#row(entries)));
-    this.more.hidden = shown.length === groups.length && !this.#cursor;
+    const whole = shown.length === groups.length && !this.#cursor;
+    if (whole && this.more.matches(":focus")) this.note.focus();
+    this.more.hidden = whole;
     put(this.more, this.words("more"));
     put(this.csv, this.words("csv"));
     this.csv.hidden = !groups.length;
@@ -1085,7 +1093,7 @@ class Activity extends View {
     const today = at.toDateString() === new Date().toDateString();
     const when = at.toLocaleString(this.language, { dateStyle: today ? undefined : "medium", timeStyle: "short" });
     const n = entries.length;
-    const credits = entries.reduce((sum, entry) => sum + entry.credits, 0);
+    const credits = sum(entries);
     const what = ["", n > 1 ? this.words("times", { words, n }) : words, when];
     const change = ["credits", this.number(credits, { signDisplay: "exceptZero" }), this.words("left", { n: balance })];
     return make("li", `row pair ${credits > 0 ? "in" : ""}`, {}, ...makePair(what, change));
@@ -1096,9 +1104,9 @@ class Activity extends View {
       const href = URL.createObjectURL(await call(this.handle, ledgerOf(this.handle), undefined, "text/csv"));
       make("a", "", { href, download: "credits.csv" }).click();
       setTimeout(() => URL.revokeObjectURL(href), ANSWER_MS_MAX);
-      this.#tell();
+      this.tell();
     } catch {
-      this.#tell("failed", { tone: "bad", act: () => this.#save() });
+      this.tell("failed", { tone: "bad", act: () => this.#save() });
     }
   }
 }
@@ -1110,16 +1118,12 @@ class TopUp extends View {
 
   build() {
     this.packs = new Packs(this);
-    this.base.append(this.top, this.packs.list, this.packs.note);
+    this.base.append(this.top, this.packs.list, this.note);
   }
 
   ready() {
-    this.packs.wait();
+    super.ready();
     this.packs.load();
-  }
-
-  take({ entries, gap }, last) {
-    if (!last || gap || entries.some(({ kind }) => kind === "top_up")) this.packs.check();
   }
 }
 

@@ -19,7 +19,7 @@ from app.api.auth import Credential
 from app.api.origins import socket_origin_allowed
 from app.api.services import Services
 from app.config import Limits
-from app.errors import Busy, ChargeError, TooManyConnections
+from app.errors import Busy, ChargeError, TokenExpired, TooManyConnections
 from app.live.addresses import counted_address
 from app.live.hub import Push, Subscription
 from app.live.messages import Heartbeat, Subscribe, decode_subscribe, encode, public_entry, text_frame
@@ -108,7 +108,7 @@ class LiveEndpoint:
             if socket_origin_allowed(dict(scope["headers"]), self._services.config):
                 await _Connection(self._services, receive, send).run()
             else:
-                why = "this origin may not listen; CHARGLY_ALLOWED_ORIGINS names those that may"
+                why = "This page's origin may not listen; add it to CHARGLY_ALLOWED_ORIGINS."
                 await _close(send, FOREIGN_ORIGIN, why, self._services.config.limits.live_close_seconds_max)
 
     async def _is_let_in(self, receive: Receive) -> bool:
@@ -195,7 +195,7 @@ class _Connection:
             if silence > self._limits.live_send_seconds_max:
                 self._end(None)
         elif self._ends_at <= time.time():
-            self._end(_Close(BAD_TOKEN, "token_expired"))
+            self._end(_Close(BAD_TOKEN, TokenExpired.sentence))
         elif silence >= self._limits.live_heartbeat_seconds and not self._ended:
             self._start(text_frame(Heartbeat(self._services.hub.generation, rfc3339(now_ms()))))
 
@@ -214,7 +214,7 @@ class _Connection:
     def _start(self, frame: dict[str, str]) -> bool:
         """Sends a frame, or begins to. Says whether it did."""
         if self._ends_at <= time.time():
-            self._end(_Close(BAD_TOKEN, "token_expired"))
+            self._end(_Close(BAD_TOKEN, TokenExpired.sentence))
             return False
         self._sent_at = time.monotonic()
         try:
@@ -306,9 +306,9 @@ class _Connection:
             credential = self._services.auth.by_token(token)
             fields.customer(credential.customer_id or "")
         except ChargeError as error:
-            raise _Close(BAD_TOKEN, error.code) from None
+            raise _Close(BAD_TOKEN, error.message) from None
         if "read" not in credential.token_scopes:
-            raise _Close(BAD_TOKEN, "the token lacks the scope 'read'")
+            raise _Close(BAD_TOKEN, "This widget token lacks the scope 'read'.")
         return credential
 
     async def _state(self, customer_id: str, message: Subscribe) -> Push:

@@ -112,7 +112,7 @@ async def test_a_pack_bought_in_the_sandbox_lands_in_the_open_page(
     await expect(balance(page)).to_have_text("1,000")
     packs = page.locator("chargly-top-up")
     async with page.expect_popup() as popup:
-        await packs.get_by_role("button", name="500 credits Starter $10").click()
+        await packs.get_by_role("button", name="500 credits Starter $10.00").click()
     checkout = await popup.value
     await expect(checkout.locator("#amount")).to_have_text("$10.00")
     await expect(packs).to_contain_text("Waiting for payment…")

@@ -293,22 +293,26 @@ WRONG: dict[str, tuple[Callable[[ServerProcess, Site, str], dict[str, str]], str
         "Unavailable",
         'server="credits.example.com"',
     ),
-    "a token-url that is no address": (lambda *_: {"token_url": "http://["}, "", 'http://[ must answer {"token": "…"}'),
+    "a token-url that is no address": (
+        lambda *_: {"token_url": "http://["},
+        "Connecting…",
+        'http://[ must answer {"token": "…"}. It gave no answer.',
+    ),
     "a token-url that is not there": (
         lambda _server, site, _token: {"token_url": f"{site.origin}/nowhere"},
-        "",
-        'nowhere must answer {"token": "…"}',
+        "Connecting…",
+        'nowhere must answer {"token": "…"}. It gave 404.',
     ),
     "a token-url that answers a page": (
         lambda _server, site, _token: {"token_url": site.answering(lambda: Answer("<!doctype html><p>Sign in"))},
-        "",
+        "Connecting…",
         'must answer {"token": "…"}',
     ),
     "a token-url that answers another shape": (
         lambda _server, site, token: {
             "token_url": site.answering(lambda: Answer(json.dumps({"jwt": token}), "application/json"))
         },
-        "",
+        "Connecting…",
         'must answer {"token": "…"}',
     ),
     "no token": (lambda *_: {}, "Unavailable", "token-url"),
@@ -334,7 +338,7 @@ async def test_a_mistake_is_a_quiet_element_and_one_warning_that_says_how_to_men
         await page.goto(site.page(host_server, two))
     await page.wait_for_load_state("networkidle")
     await expect(page.locator(f"{BALANCE} .status")).to_have_text([status] * 2)
-    await expect(balance(page)).to_have_text(["–" if status else "…"] * 2)
+    await expect(balance(page)).to_have_text(["…" if status == "Connecting…" else "–"] * 2)
     assert len(console.warnings) == 1, console.warnings
     assert mend in console.warnings[0], f"“{console.warnings[0]}” does not say {mend!r}"
 

@@ -29,7 +29,6 @@ PIECES = [
     f"{BALANCE} .label",
     f"{BALANCE} .balance",
     f"{BALANCE} .button",
-    f"{PRICE} .price",
     f"{ACTIVITY} .base",
     f"{ACTIVITY} .row",
     f"{TOP_UP} .pack",

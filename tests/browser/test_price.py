@@ -8,6 +8,7 @@ import httpx
 import pytest
 from browser.conftest import OpenPage
 from browser.elements import (
+    CORS,
     PRICE,
     Console,
     Traffic,
@@ -245,6 +246,48 @@ async def test_the_price_of_another_quantity_is_not_shown_for_the_one_that_is_as
     await page.unroute("**/v1/quote")
     await set_attribute(page.locator(PRICE), "quantity", "3")
     await expect(words(page)).to_have_text("24 credits · 4 left")
+
+
+async def test_a_server_that_cannot_quote_for_now_is_asked_again(
+    open_page: OpenPage, site: Site, host_server: ServerProcess, customer: str, event: str
+) -> None:
+    page = await open_page("about:blank", expected="status of 503")
+    await page.clock.install()
+    busy = {"error": {"code": "unavailable", "message": "Later."}}
+    await page.route("**/v1/quote", lambda route: route.fulfill(status=503, json=busy, headers=CORS), times=1)
+    async with page.expect_response("**/v1/quote"):
+        await page.goto(site.page(host_server, price(host_server, customer, event)))
+    await expect(words(page)).to_have_text("…")
+    await page.clock.fast_forward(AGAIN_MS)
+    await expect(words(page)).to_have_text("8 credits · 12 left")
+
+
+async def test_two_prices_of_one_button_both_have_to_be_covered(
+    open_page: OpenPage, site: Site, host_server: ServerProcess, host_api: httpx.Client, customer: str, event: str
+) -> None:
+    set_price(host_api, dear := f"{event}.dear", 101)
+    second = tag(PRICE, token=host_server.token(customer), event=dear, for_="ask")
+    for both in (second + price(host_server, customer, event), price(host_server, customer, event) + second):
+        page = await open_page(site.page(host_server, both))
+        await expect(page.locator(f"{PRICE} .price", has_text="8 credits")).to_have_count(1)
+        await expect(page.locator(f"{PRICE} .covers", has_text="1 more needed")).to_have_count(1)
+        await expect(button(page)).to_be_disabled()
+        await page.locator(f"{PRICE}[event='{dear}']").evaluate("(node) => node.remove()")
+        await expect(button(page)).to_be_enabled()
+
+
+async def test_a_price_takes_the_type_and_the_colour_of_its_button(
+    open_page: OpenPage, site: Site, host_server: ServerProcess, customer: str, event: str
+) -> None:
+    inside = f'<button id="ask">Ask {tag(PRICE, token=host_server.token(customer), event=event)}</button>'
+    page = await open_page(site.page(host_server, inside))
+    await expect(words(page)).to_have_text("8 credits · 12 left")
+    await page.evaluate("Object.assign(document.querySelector('#ask').style, { color: 'white', font: '19px serif' })")
+    for part, size in ((".price", "19px"), (".covers", f"{19 * 0.8125:g}px")):
+        look = page.locator(f"{PRICE} {part}")
+        await expect(look).to_have_css("color", "rgb(255, 255, 255)")
+        await expect(look).to_have_css("font-family", "serif")
+        await expect(look).to_have_css("font-size", size)
 
 
 async def test_each_answer_is_an_event_and_the_elements_quote(

@@ -17,7 +17,7 @@ from playwright.async_api import Locator, Page, Route, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-STARTER = "500 creditsStarter$10"
+STARTER = "500 creditsStarter$10.00"
 CHECKOUT = "**/v1/checkouts/*"
 PACKS = "**/v1/packs"
 WAITING = "Waiting for payment… Stop waiting"
@@ -95,7 +95,7 @@ async def test_a_pack_is_paid_in_a_new_tab_and_lands_in_the_page(
 ) -> None:
     page = await open_page(site.page(demo, top_up(demo, buyer) + tag(BALANCE, token=demo.token(buyer))))
     console = Console(page)
-    await expect(packs(page.locator(TOP_UP))).to_have_text([STARTER, "1,200 creditsGrowth$20"])
+    await expect(packs(page.locator(TOP_UP))).to_have_text([STARTER, "1,200 creditsGrowth$20.00"])
     checkout = await open_checkout(page)
     await expect(note(page)).to_have_text(WAITING)
     landed = await console.event("chargly-landed", lambda: pay(checkout))
@@ -121,7 +121,7 @@ async def test_a_pack_under_the_balances_button_lands_there(
     await expect(told).to_have_text("500 credits added.")
     await expect(page.locator(f"{BALANCE} .flash")).to_have_text("+500")
     await expect(page.locator(f"{BALANCE} .balance")).to_have_text("600")
-    await expect(page.locator(f"{BALANCE} .said")).to_have_text("500 credits added. Balance 600.")
+    await expect(page.locator(f"{BALANCE} .said")).to_have_text("500 credits added. 600 left")
 
 
 async def test_redirect_takes_the_tab_and_shows_what_landed_when_it_comes_back(

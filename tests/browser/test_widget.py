@@ -76,7 +76,7 @@ async def test_balance_drains_live_in_a_strict_page(
     grant(host_api, customer, 1_500)
     await expect(page.locator("chargly-balance .flash")).to_have_text("+1,500")
     await expect(balance(page)).to_have_text("1,576")
-    await expect(said(page)).to_have_text("1,500 credits added. Balance 1,576.")
+    await expect(said(page)).to_have_text("1,500 credits added. 1,576 left")
 
 
 async def test_restart_of_the_server_needs_no_reload(
@@ -189,11 +189,11 @@ async def test_low_is_said_once_and_empty_is_said(
 
     spend(host_api, customer, 60)
     await expect(status(page)).to_have_text("Running low")
-    await expect(said(page)).to_have_text("Running low: 40 credits left.")
+    await expect(said(page)).to_have_text("Running low: 40 left")
     assert await page.evaluate("document.querySelector('chargly-balance').matches(':state(low)')")
     spend(host_api, customer, 10)
     await expect(balance(page)).to_have_text("30")
-    await expect(said(page)).to_have_text("Running low: 40 credits left.")
+    await expect(said(page)).to_have_text("Running low: 40 left")
 
     spend(host_api, customer, 30)
     await expect(status(page)).to_have_text("Out of credits")
@@ -205,7 +205,7 @@ async def test_low_is_said_once_and_empty_is_said(
     grant(host_api, customer, 100)
     await expect(balance(page)).to_have_text("100")
     spend(host_api, customer, 60)
-    await expect(said(page)).to_have_text("Running low: 40 credits left.")
+    await expect(said(page)).to_have_text("Running low: 40 left")
     assert len(falls) == 2
 
 
@@ -239,7 +239,7 @@ async def test_top_up_opens_packs_that_keys_alone_reach(
     await expect(menu).to_be_visible()
     await expect(menu).to_have_accessible_name("Top up")
     packs = menu.get_by_role("listitem").get_by_role("button")
-    await expect(packs).to_have_text(["500 creditsStarter$10", "1,200 creditsGrowth$20"])
+    await expect(packs).to_have_text(["500 creditsStarter$10.00", "1,200 creditsGrowth$20.00"])
     for pack in await packs.all():
         await page.keyboard.press("Tab")
         await expect(pack).to_be_focused()

@@ -25,7 +25,6 @@ GERMAN = {
     "credits": {"one": "{n} Credit", "other": "{n} Credits"},
     "left": "noch {n}",
     "landed": {"one": "{n} Credit kam an.", "other": "{n} Credits kamen an."},
-    "nowLanded": "{landed} Guthaben: {balance}.",
 }
 POLISH = {"credits": {"one": "{n} kredyt", "few": "{n} kredyty", "many": "{n} kredytów", "other": "{n} kredytu"}}
 SAID = """(said) => {
@@ -67,11 +66,11 @@ async def give_labels(page: Page, labels: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("lang", "number", "covers", "money"),
     [
-        ("de", "123.456", "15.432", "10\xa0$"),
-        ("fr", "123\u202f456", "15\u202f432", "10\xa0$US"),
-        ("ar-EG", "١٢٣٬٤٥٦", "١٥٬٤٣٢", "\u200f١٠\xa0US$"),
-        ("pt_BR", "123.456", "15.432", "US$\xa010"),
-        ("nonsense-", "123,456", "15,432", "$10"),
+        ("de", "123.456", "15.432", "10,00\xa0$"),
+        ("fr", "123\u202f456", "15\u202f432", "10,00\xa0$US"),
+        ("ar-EG", "١٢٣٬٤٥٦", "١٥٬٤٣٢", "\u200f١٠٫٠٠\xa0US$"),
+        ("pt_BR", "123.456", "15.432", "US$\xa010,00"),
+        ("nonsense-", "123,456", "15,432", "$10.00"),
     ],
 )
 async def test_numbers_follow_the_nearest_language(
@@ -114,7 +113,7 @@ async def test_labels_given_before_the_elements_are_defined(
     await expect(page.locator(f"{ACTIVITY} .row")).to_contain_text("noch 123.456")
     await expect(page.locator(f"{TOP_UP} .pack").first).to_contain_text("500 Credits")
     grant(host_api, customer, 1_000)
-    await expect(group.locator(".said")).to_have_text("1.000 Credits kamen an. Guthaben: 124.456.")
+    await expect(group.locator(".said")).to_have_text("1.000 Credits kamen an. noch 124.456")
 
 
 async def test_labels_may_be_given_and_taken_later(
@@ -185,13 +184,14 @@ async def test_what_is_one_is_singular(
     page = await open_page(site.page(host_server, tag(BALANCE, token=token) + tag(PRICE, token=token, event=event)))
     await expect(page.locator(f"{PRICE} .price")).to_have_text("1 credit")
     grant(host_api, customer, 1)
-    await expect(page.locator(f"{BALANCE} .said")).to_have_text("1 credit added. Balance 123,457.")
+    await expect(page.locator(f"{BALANCE} .said")).to_have_text("1 credit added. 123,457 left")
 
 
 async def test_from_right_to_left_the_button_is_on_the_left(
     open_page: OpenPage, site: Site, host_server: ServerProcess, host_api: httpx.Client, customer: str
 ) -> None:
     narrow = {"width": 360, "height": 700}
+    host_api.post("/v1/holds", json={"customer_id": customer, "event": "chat.reply"}).raise_for_status()
     page = await open_page(site.page(host_server, everything(host_server, customer)), viewport=narrow)
     await page.evaluate("document.documentElement.dir = 'rtl'")
     button = page.get_by_role("button", name="Top up")
@@ -200,13 +200,22 @@ async def test_from_right_to_left_the_button_is_on_the_left(
     assert number is not None
     assert beside is not None
     assert beside["x"] + beside["width"] <= number["x"], f"the button {beside} is not left of the number {number}"
+    held = await page.locator(f"{BALANCE} .held").bounding_box()
+    caption = await page.locator(f"{BALANCE} .label").bounding_box()
+    assert held is not None
+    assert caption is not None
+    assert held["x"] + held["width"] < number["x"], "what is held touches the number"
+    right, above = number["x"] + number["width"], caption["x"] + caption["width"]
+    assert abs(right - above) < 1, "the number does not begin under its caption"
 
     row = page.locator(f"{ACTIVITY} .row")
     credits, words = await row.locator(".credits").bounding_box(), await row.locator("b").first.bounding_box()
     assert credits is not None
     assert words is not None
     assert credits["x"] < words["x"]
-    await expect(row.locator(".credits")).to_have_css("direction", "ltr")
+    left = await row.locator("span:last-child small").bounding_box()
+    assert left is not None
+    assert abs(left["x"] - credits["x"]) < 1, "the amount and what was left are not aligned"
 
     await button.click()
     menu = page.locator(f"{BALANCE} .menu")
@@ -236,9 +245,9 @@ async def test_only_low_empty_and_landed_are_said_aloud(
     spend(host_api, customer, 8)
     await expect(balance(page)).to_have_text("528")
     assert await page.evaluate("window.said") == [
-        "Running low: 44 credits left.",
+        "Running low: 44 left",
         "Out of credits",
-        "500 credits added. Balance 536.",
+        "500 credits added. 536 left",
     ]
 
 
@@ -254,5 +263,5 @@ async def test_what_is_said_aloud_takes_no_room(
         assert box is not None
         assert box["height"] <= 20, f"{len(long)} characters make a hidden column {box['height']} px high"
     grant(host_api, customer, 1_000)
-    await expect(said).to_have_text("1,000 credits added. Balance 124,456.")
+    await expect(said).to_have_text("1,000 credits added. 124,456 left")
     assert await page.evaluate("document.documentElement.scrollHeight <= innerHeight")
