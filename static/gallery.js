@@ -16,7 +16,7 @@ const HISTORY = [
   ["Agent run", -25, "event", DAY],
   ["Welcome credits", 100, "grant", 3 * DAY],
 ];
-const BUSY = [...Array.from({ length: 24 }, (_, at) => ["Chat reply", -8, "event", 10 + at * 5]), ["Agent run", -25, "event", 400], ...HISTORY.slice(1)];
+const BUSY = [...Array.from({ length: 24 }, (_, at) => ["Chat reply", -8, "event", 10 + at * 5]), ["Agent run", -25, "event", 150], ...HISTORY.slice(1)];
 const LONG = "Credits of the whole research and evaluation department for the second half of the year, which everyone in it spends from and which nobody but the head of the department may top up, as was agreed by all who were there when the budget was made, in a label of exactly as many characters as one may fear, that is 300!";
 
 const GERMAN = {

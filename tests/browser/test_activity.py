@@ -115,6 +115,27 @@ async def test_actions_of_two_members_are_two_rows(
     await expect(rows(page).locator(".credits")).to_have_text(["-8", "-16", "+1,000"])
 
 
+async def test_two_top_ups_are_two_rows(
+    open_page: OpenPage, site: Site, host_server: ServerProcess, host_api: httpx.Client, customer: str
+) -> None:
+    grant(host_api, customer, 500)
+    grant(host_api, customer, 500)
+    page = await open_page(site.page(host_server, activity(host_server, customer)))
+    await shows_rows(page, whole_ledger(host_api, customer))
+
+
+async def test_keys_are_not_lost_when_there_is_no_more_to_load(
+    open_page: OpenPage, site: Site, host_server: ServerProcess, host_api: httpx.Client, customer: str
+) -> None:
+    charges(host_api, customer, alike(5))
+    page = await open_page(site.page(host_server, activity(host_server, customer, rows=4)))
+    await more(page).focus()
+    await page.keyboard.press("Enter")
+    await expect(rows(page)).to_have_count(6)
+    await expect(more(page)).to_be_hidden()
+    await expect(page.locator(f"{ACTIVITY} .note")).to_be_focused()
+
+
 async def test_load_more_leads_through_the_whole_ledger_without_gap_or_double(
     open_page: OpenPage, site: Site, host_server: ServerProcess, host_api: httpx.Client, customer: str
 ) -> None:
@@ -167,7 +188,7 @@ async def test_nothing_yet_and_then_the_first_row(
     open_page: OpenPage, site: Site, host_server: ServerProcess, host_api: httpx.Client
 ) -> None:
     nobody = f"user_{secrets.token_hex(6)}"
-    page = await open_page(site.page(host_server, activity(host_server, nobody)), expected="status of 404")
+    page = await open_page(site.page(host_server, activity(host_server, nobody)))
     await expect(note(page)).to_have_text("Nothing yet.")
     await expect(page.get_by_role("button")).to_have_count(0)
     grant(host_api, nobody, 1)

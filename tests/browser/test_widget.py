@@ -209,6 +209,31 @@ async def test_low_is_said_once_and_empty_is_said(
     assert len(falls) == 2
 
 
+async def test_what_came_in_behind_a_gap_is_not_announced_in_part(
+    open_page: OpenPage, site: Site, host_server: ServerProcess, host_api: httpx.Client, customer: str
+) -> None:
+    page = await open_page(site.page(host_server, element(host_server, customer)), expected="ERR_INTERNET_DISCONNECTED")
+    await expect(balance(page)).to_have_text("100")
+    await page.context.set_offline(True)
+    await expect(status(page)).to_have_text("Reconnecting…")
+    for _ in range(25):  # more than the entries that come with a state
+        grant(host_api, customer, 100)
+    await page.context.set_offline(False)
+    await expect(balance(page)).to_have_text("2,600")
+    await expect(page.locator("chargly-balance .flash")).to_be_hidden()
+    await expect(said(page)).to_have_text("")
+
+
+async def test_a_caption_may_be_left_out_and_the_name_stays(
+    open_page: OpenPage, site: Site, host_server: ServerProcess, customer: str
+) -> None:
+    tag = f'<chargly-balance label="" token="{host_server.token(customer)}"></chargly-balance>'
+    page = await open_page(site.page(host_server, tag))
+    await expect(balance(page)).to_have_text("100")
+    await expect(page.locator("chargly-balance .label")).to_have_text("")
+    await expect(page.locator("chargly-balance .base")).to_have_accessible_name("Credits")
+
+
 async def test_top_up_only_where_the_token_allows_it(
     open_page: OpenPage, site: Site, host_server: ServerProcess, customer: str
 ) -> None:
