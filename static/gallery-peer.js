@@ -55,7 +55,7 @@ class Socket {
     this.wallet = wallets.get(JSON.parse(atob(claims)).sub);
     const { wallet } = this;
     if (wallet.silent) return;
-    if (wallet.close) return setTimeout(() => this.onclose?.({ code: wallet.close }));
+    if (wallet.close) return setTimeout(() => this.onclose?.({ code: wallet.close, reason: "A state of the gallery." }));
     wallet.sockets.add(this);
     setTimeout(() => this.push(wallet));
     if (wallet.cut) setTimeout(() => this.cut(), 50);

@@ -31,6 +31,8 @@ _ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
+_CHROMIUMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+"""The first that is there; a Chromium without windows opens pages four times as fast. CHARGLY_TESTS_CHROMIUM names one."""
 WAIT_MS_MAX = 10_000
 _REPORT = """
 document.addEventListener("securitypolicyviolation", (violation) =>
@@ -58,8 +60,9 @@ async def chromium() -> AsyncIterator[Browser]:
 
     expect.set_options(timeout=WAIT_MS_MAX)
     async with async_playwright() as playwright:
-        names = ("chromium", "chromium-browser", "google-chrome")
-        found = next(filter(None, map(shutil.which, names)), playwright.chromium.executable_path)
+        named = os.environ.get("CHARGLY_TESTS_CHROMIUM")
+        there = filter(None, map(shutil.which, [named] if named else _CHROMIUMS))
+        found = next(there, named or playwright.chromium.executable_path)
         if not Path(found).exists():
             missing("Chromium is not installed: apt-get install chromium")
         browser = await playwright.chromium.launch(executable_path=found, args=_ARGUMENTS)
