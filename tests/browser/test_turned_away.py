@@ -4,7 +4,7 @@ import os
 
 import pytest
 from browser.conftest import OpenPage
-from browser.elements import BALANCE, Traffic, tag
+from browser.elements import BALANCE, PRICE, Traffic, in_state, tag
 from browser.host import Site
 from serving import ServerProcess
 
@@ -45,6 +45,20 @@ async def test_a_full_server_is_not_asked_again_by_a_look_at_the_page(
     for _ in range(35):  # in steps, for the refusal itself comes in real time
         await page.clock.run_for(1_000)
     assert 2 <= len(refused) <= 3
+
+
+async def test_an_origin_that_is_not_allowed_asks_for_no_more_prices(
+    open_page: OpenPage, site: Site, server: ServerProcess
+) -> None:
+    page = await open_page("about:blank", expected="origin_not_allowed|CORS|ERR_FAILED")
+    await page.clock.install()
+    traffic = Traffic(page)
+    await page.goto(site.page(server, tag(PRICE, token=server.token("ada"), event="chat.reply")))
+    await in_state(page.locator(PRICE), "error")
+    asked = len(traffic.to("/v1/quote"))
+    for _ in range(60):
+        await page.clock.run_for(1_000)
+    assert len(traffic.to("/v1/quote")) == asked
 
 
 async def test_tokens_that_no_server_takes_are_asked_for_less_and_less(

@@ -251,6 +251,20 @@ async def test_only_low_empty_and_landed_are_said_aloud(
     ]
 
 
+async def test_what_was_said_is_not_read_for_ever(
+    open_page: OpenPage, site: Site, host_server: ServerProcess, host_api: httpx.Client, customer: str
+) -> None:
+    page = await open_page("about:blank")
+    await page.clock.install()
+    await page.goto(site.page(host_server, tag(BALANCE, token=host_server.token(customer))))
+    await expect(balance(page)).to_have_text("123,456")
+    grant(host_api, customer, 1_000)
+    said = page.locator(f"{BALANCE} .said")
+    await expect(said).to_have_text("1,000 credits added. 124,456 left")
+    await page.clock.fast_forward(11_000)
+    await expect(said).to_have_text("")
+
+
 async def test_what_is_said_aloud_takes_no_room(
     open_page: OpenPage, site: Site, host_server: ServerProcess, host_api: httpx.Client, customer: str
 ) -> None:
