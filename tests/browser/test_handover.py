@@ -16,6 +16,7 @@ from browser.elements import (
     CORS,
     PRICE,
     TOP_UP,
+    HeldSockets,
     charges,
     in_state,
     set_attribute,
@@ -126,13 +127,21 @@ async def test_a_ledger_that_comes_late_is_not_shown_as_the_next_ones(
     page = await open_page("about:blank")
     answer, goes_on = slow()
     await page.route(ENTRIES, answer, times=1)
+    sockets = await HeldSockets.on(page)
+    sockets.release()
     async with page.expect_request(ENTRIES):
         await page.goto(site.page(host_server, everything(site.token_url(lambda: host_server.token(former)))))
     await expect(page.locator(f"{BALANCE} .balance")).to_have_text("72")
-    await hand_over(page, site.token_url(lambda: host_server.token(other)))
-    await expect(page.locator(f"{BALANCE} .balance")).to_have_text("7")
+    sockets.hold()
+    url = site.token_url(lambda: host_server.token(other))
+    async with page.expect_response(url):
+        await hand_over(page, url)
     async with page.expect_event("requestfinished", lambda request: former in request.url):
         goes_on.set()
+    await page.evaluate("new Promise(requestAnimationFrame)")
+    await page.evaluate("new Promise(requestAnimationFrame)")
+    await expect(page.locator(f"{ACTIVITY} .row")).to_have_count(0)
+    sockets.release()
     await shows_rows(page, whole_ledger(host_api, other))
 
 
