@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import httpx
 import pytest
 import pytest_asyncio
+from browser.elements import new_customer
 from browser.host import Site
 from serving import ServerProcess
 
@@ -123,6 +124,12 @@ def host_server(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Iterato
 def host_api(host_server: ServerProcess) -> Iterator[httpx.Client]:
     with host_server.client() as client:
         yield client
+
+
+@pytest.fixture
+def other(host_api: httpx.Client) -> str:
+    """A customer with 7 credits."""
+    return new_customer(host_api, 7)
 
 
 def resting_demo(folder: Path, **env: str) -> Iterator[ServerProcess]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from serving import ServerProcess, charge
+from serving import ServerProcess, charge, grant
 
 if TYPE_CHECKING:
     from playwright.async_api import ConsoleMessage, Locator, Page, Request, WebSocket, WebSocketRoute
@@ -26,6 +27,17 @@ def tag(name: str, **attributes: str | int) -> str:
     """`tag(PRICE, token_url="/t", for_="ask")` as HTML."""
     written = (f'{key.rstrip("_").replace("_", "-")}="{value}"' for key, value in attributes.items())
     return f"<{name} {' '.join(written)}></{name}>"
+
+
+def everything(**attributes: str) -> str:
+    """All four elements, the price of a chat reply among them."""
+    return "".join(tag(name, **({"event": "chat.reply"} if name == PRICE else {}), **attributes) for name in ALL)
+
+
+def new_customer(api: httpx.Client, credits: int) -> str:
+    made = f"user_{secrets.token_hex(6)}"
+    grant(api, made, credits)
+    return made
 
 
 def spend(api: httpx.Client, customer: str, credits: int, event: str = "chat.reply") -> None:

@@ -17,6 +17,7 @@ from browser.elements import (
     charges,
     customer_ledger,
     has_heard,
+    new_customer,
     set_attribute,
     set_price,
     shows_rows,
@@ -41,9 +42,7 @@ LIVE_ENTRIES_MAX = 20
 @pytest.fixture
 def customer(host_api: httpx.Client) -> str:
     """A customer with 1,000 credits."""
-    made = f"user_{secrets.token_hex(6)}"
-    grant(host_api, made, 1_000)
-    return made
+    return new_customer(host_api, 1_000)
 
 
 def activity(server: ServerProcess, customer: str, **attributes: str | int) -> str:

@@ -16,6 +16,7 @@ import httpx
 import jwt
 import pytest
 from browser.conftest import FRAMEWORKS, OpenPage, missing
+from browser.elements import new_customer
 from browser.host import WIDGET, Site, digest
 from serving import ADMIN_KEY, ServerProcess, charge, grant
 
@@ -56,8 +57,7 @@ def build(node: str, tmp_path_factory: pytest.TempPathFactory) -> Build:
 @pytest.fixture
 def customer(host_server: ServerProcess, host_api: httpx.Client, site: Site) -> str:
     """A customer with 100 credits, who is signed in at the site."""
-    made = f"user_{secrets.token_hex(6)}"
-    grant(host_api, made, 100)
+    made = new_customer(host_api, 100)
     site.token_url(lambda: host_server.token(made), "/chargly-token")
     return made
 

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import re
-import secrets
 from collections.abc import Awaitable, Callable
 
 import httpx
@@ -18,13 +17,15 @@ from browser.elements import (
     TOP_UP,
     HeldSockets,
     charges,
+    everything,
     in_state,
+    new_customer,
     set_attribute,
     shows_rows,
     tag,
 )
 from browser.host import Answer, Site
-from serving import ServerProcess, grant, whole_ledger
+from serving import ServerProcess, whole_ledger
 
 if os.environ.get("CHARGLY_TESTS_NEED_ALL") != "1":
     pytest.importorskip("playwright.async_api")
@@ -39,22 +40,9 @@ CHECKOUTS = re.compile("/v1/checkouts$")
 @pytest.fixture
 def former(host_api: httpx.Client) -> str:
     """A customer with 72 credits and a history."""
-    made = f"user_{secrets.token_hex(6)}"
-    grant(host_api, made, 100)
+    made = new_customer(host_api, 100)
     charges(host_api, made, ["chat.reply", "doc.summarize"] * 14)
     return made
-
-
-@pytest.fixture
-def other(host_api: httpx.Client) -> str:
-    """A customer with 7 credits."""
-    made = f"user_{secrets.token_hex(6)}"
-    grant(host_api, made, 7)
-    return made
-
-
-def everything(url: str) -> str:
-    return "".join(tag(name, token_url=url, **({"event": "chat.reply"} if name == PRICE else {})) for name in ALL)
 
 
 async def hand_over(page: Page, url: str) -> None:
@@ -87,7 +75,7 @@ async def test_another_token_url_that_gives_none_shows_nothing_of_the_former(
     open_page: OpenPage, site: Site, host_server: ServerProcess, former: str, status: int | None
 ) -> None:
     page = await open_page("about:blank", expected="signed_out|token_unavailable|missing_token|status of")
-    await page.goto(site.page(host_server, everything(site.token_url(lambda: host_server.token(former)))))
+    await page.goto(site.page(host_server, everything(token_url=site.token_url(lambda: host_server.token(former)))))
     await expect(page.locator(f"{ACTIVITY} .row")).to_have_count(10)
     await expect(page.locator(f"{PRICE} .base")).to_have_text("8 credits · 9 left")
     if status is None:
@@ -108,7 +96,7 @@ async def test_who_signs_out_takes_the_wallet_along(
         return Answer(f'{{"token": "{token}"}}', "application/json") if signed_in else Answer("no", status=401)
 
     page = await open_page("about:blank", expected="signed_out|status of 401")
-    await page.goto(site.page(host_server, everything(site.answering(answer))))
+    await page.goto(site.page(host_server, everything(token_url=site.answering(answer))))
     await expect(page.locator(f"{ACTIVITY} .row")).to_have_count(10)
     signed_in = False  # its last token is good for three seconds, and the server's five of leeway
     await expect(page.locator(f"{BALANCE} .status")).to_have_text("Sign in again", timeout=20_000)
@@ -130,7 +118,7 @@ async def test_a_ledger_that_comes_late_is_not_shown_as_the_next_ones(
     sockets = await HeldSockets.on(page)
     sockets.release()
     async with page.expect_request(ENTRIES):
-        await page.goto(site.page(host_server, everything(site.token_url(lambda: host_server.token(former)))))
+        await page.goto(site.page(host_server, everything(token_url=site.token_url(lambda: host_server.token(former)))))
     await expect(page.locator(f"{BALANCE} .balance")).to_have_text("72")
     sockets.hold()
     url = site.token_url(lambda: host_server.token(other))
@@ -157,7 +145,7 @@ async def test_a_checkout_that_comes_late_is_not_the_next_ones(
         await route.fulfill(json=checkout, headers=CORS)
 
     await page.route(CHECKOUTS, answer)
-    await page.goto(site.page(host_server, everything(site.token_url(lambda: host_server.token(former)))))
+    await page.goto(site.page(host_server, everything(token_url=site.token_url(lambda: host_server.token(former)))))
     note = page.locator(f"{TOP_UP} .note")
     async with page.expect_request(CHECKOUTS):
         await page.locator(f"{TOP_UP} .pack").first.click()

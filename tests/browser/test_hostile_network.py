@@ -18,6 +18,7 @@ import pytest_asyncio
 import websockets
 from api.test_metrics import samples
 from browser.conftest import OpenPage
+from browser.elements import new_customer
 from browser.host import Answer, Site
 from browser.hostile import PROTOCOL, Network, Peer
 from serving import ServerProcess, StartServer, charge, grant
@@ -126,9 +127,7 @@ def crowd(host_server: ServerProcess, host_api: httpx.Client) -> Crowd:
 
 def funded(api: httpx.Client) -> str:
     """A new customer."""
-    made = f"user_{secrets.token_hex(6)}"
-    grant(api, made, FUNDS)
-    return made
+    return new_customer(api, FUNDS)
 
 
 async def test_delays(open_page: OpenPage, site: Site, network: Network, crowd: Crowd) -> None:

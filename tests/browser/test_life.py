@@ -2,7 +2,6 @@
 
 import json
 import os
-import secrets
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -20,8 +19,10 @@ from browser.elements import (
     HeldSockets,
     Traffic,
     charges,
+    everything,
     has_heard,
     in_state,
+    new_customer,
     set_attribute,
     shows_rows,
     spend,
@@ -82,21 +83,7 @@ GROW_AND_REMOVE = """(attributes) => {
 @pytest.fixture
 def customer(host_api: httpx.Client) -> str:
     """A customer with 100 credits."""
-    made = f"user_{secrets.token_hex(6)}"
-    grant(host_api, made, 100)
-    return made
-
-
-@pytest.fixture
-def other(host_api: httpx.Client) -> str:
-    """A customer with 7 credits."""
-    made = f"user_{secrets.token_hex(6)}"
-    grant(host_api, made, 7)
-    return made
-
-
-def everything(**attributes: str) -> str:
-    return "".join(tag(name, **({"event": "chat.reply"} if name == PRICE else {}), **attributes) for name in ALL)
+    return new_customer(host_api, 100)
 
 
 def balance(page: Page) -> Locator:

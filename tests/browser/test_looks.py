@@ -7,7 +7,19 @@ import secrets
 import httpx
 import pytest
 from browser.conftest import OpenPage
-from browser.elements import ACTIVITY, ALL, BALANCE, PRICE, TOP_UP, HeldSockets, boxes, charges, spend, tag
+from browser.elements import (
+    ACTIVITY,
+    BALANCE,
+    PRICE,
+    TOP_UP,
+    HeldSockets,
+    boxes,
+    charges,
+    everything,
+    new_customer,
+    spend,
+    tag,
+)
 from browser.host import Site
 from serving import ServerProcess, grant
 
@@ -56,16 +68,7 @@ LONG = "Credits of the whole research and evaluation department " * 5 + "in a la
 @pytest.fixture
 def customer(host_api: httpx.Client) -> str:
     """A customer with 1,000 credits."""
-    made = f"user_{secrets.token_hex(6)}"
-    grant(host_api, made, 1_000)
-    return made
-
-
-def everything(server: ServerProcess, customer: str, **attributes: str) -> str:
-    token = server.token(customer)
-    return "".join(
-        tag(name, token=token, **({"event": "chat.reply"} if name == PRICE else {}), **attributes) for name in ALL
-    )
+    return new_customer(host_api, 1_000)
 
 
 async def all_there(page: Page) -> None:
@@ -96,7 +99,7 @@ def sizes(found: dict[str, dict[str, float] | None]) -> dict[str, tuple[float, f
 async def test_a_pages_own_styles_do_not_reach_inside(
     open_page: OpenPage, site: Site, host_server: ServerProcess, customer: str, name: str
 ) -> None:
-    page = await open_page(site.page(host_server, everything(host_server, customer)))
+    page = await open_page(site.page(host_server, everything(token=host_server.token(customer))))
     await style(page, "body { margin: 0; padding: 0 }")
     await all_there(page)
     before = sizes(await boxes(page, PIECES))
@@ -116,7 +119,7 @@ async def test_a_pages_own_styles_do_not_reach_inside(
 async def test_a_style_for_all_leaves_the_elements_whole(
     open_page: OpenPage, site: Site, host_server: ServerProcess, customer: str, css: str
 ) -> None:
-    page = await open_page(site.page(host_server, everything(host_server, customer)))
+    page = await open_page(site.page(host_server, everything(token=host_server.token(customer))))
     await all_there(page)
     await style(page, css)
     assert await page.evaluate(OVERLAPS) == []
@@ -182,7 +185,7 @@ async def test_a_first_paint_has_the_place_of_the_button(
 async def test_forced_colours_keep_every_outline_and_word(
     open_page: OpenPage, site: Site, host_server: ServerProcess, host_api: httpx.Client, customer: str, scheme: str
 ) -> None:
-    url = site.page(host_server, everything(host_server, customer))
+    url = site.page(host_server, everything(token=host_server.token(customer)))
     page = await open_page(url, forced_colors="active", color_scheme=scheme)
     await all_there(page)
     for piece in (f"{BALANCE} .button", f"{BALANCE} .base", f"{TOP_UP} .pack", f"{ACTIVITY} .csv"):
@@ -200,7 +203,9 @@ async def test_forced_colours_keep_every_outline_and_word(
 async def test_reduced_motion_stills_the_flash_and_the_packs(
     open_page: OpenPage, site: Site, host_server: ServerProcess, host_api: httpx.Client, customer: str
 ) -> None:
-    page = await open_page(site.page(host_server, everything(host_server, customer)), reduced_motion="reduce")
+    page = await open_page(
+        site.page(host_server, everything(token=host_server.token(customer))), reduced_motion="reduce"
+    )
     await all_there(page)
     grant(host_api, customer, 5)
     await expect(page.locator(f"{BALANCE} .flash")).to_have_text("+5")
@@ -227,7 +232,7 @@ async def test_a_label_of_300_characters_and_9_quadrillion_credits_stay_inside(
     await page.route_web_socket(
         "**/v1/live", lambda socket: socket.on_message(lambda _: socket.send(json.dumps(state)))
     )
-    await page.goto(site.page(host_server, everything(host_server, customer, label=LONG)))
+    await page.goto(site.page(host_server, everything(token=host_server.token(customer), label=LONG)))
     await expect(balance(page)).to_have_text("9,000,000,000,000,000")
     await expect(page.locator(f"{PRICE} .covers")).to_have_text("· 1,000,000,000,000,000 left")
     assert await page.evaluate(OVERLAPS) == []
@@ -242,7 +247,7 @@ async def test_a_wallet_in_debt_shows_its_debt(
 ) -> None:
     host_api.patch(f"/v1/wallets/{customer}", json={"overdraft_limit": 10}).raise_for_status()
     spend(host_api, customer, 1_003)
-    page = await open_page(site.page(host_server, everything(host_server, customer)))
+    page = await open_page(site.page(host_server, everything(token=host_server.token(customer))))
     await expect(balance(page)).to_have_text("-3")
     await expect(page.locator(f"{PRICE} .covers")).to_have_text("· 1 more needed")
     await expect(page.locator(f"{ACTIVITY} .row").first).to_contain_text("-3 left")
@@ -256,7 +261,7 @@ async def test_a_description_of_200_characters_without_a_space_stays_in_its_row(
 ) -> None:
     charges(host_api, customer, ["chat.reply", "x" * 100])
     narrow = {"width": 320, "height": 700}
-    page = await open_page(site.page(host_server, everything(host_server, customer)), viewport=narrow)
+    page = await open_page(site.page(host_server, everything(token=host_server.token(customer))), viewport=narrow)
     await expect(page.locator(f"{ACTIVITY} .row")).to_have_count(3)
     assert await page.evaluate("document.documentElement.scrollWidth") == narrow["width"]
     assert await page.evaluate(OVERLAPS) == []

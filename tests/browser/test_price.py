@@ -15,6 +15,7 @@ from browser.elements import (
     change_wallet,
     has_heard,
     in_state,
+    new_customer,
     set_attribute,
     set_price,
     spend,
@@ -41,9 +42,7 @@ NOTE_FREED = """(button) => {
 @pytest.fixture
 def customer(host_api: httpx.Client) -> str:
     """A customer with 100 credits."""
-    made = f"user_{secrets.token_hex(6)}"
-    grant(host_api, made, 100)
-    return made
+    return new_customer(host_api, 100)
 
 
 @pytest.fixture

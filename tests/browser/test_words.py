@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from browser.conftest import OpenPage
-from browser.elements import ACTIVITY, BALANCE, CORS, PRICE, TOP_UP, set_attribute, set_price, spend, tag
+from browser.elements import ACTIVITY, BALANCE, CORS, PRICE, TOP_UP, everything, set_attribute, set_price, spend, tag
 from browser.host import Site
 from serving import ServerProcess, grant
 
@@ -40,12 +40,6 @@ def customer(host_api: httpx.Client) -> str:
     made = f"user_{secrets.token_hex(6)}"
     grant(host_api, made, 123_456)
     return made
-
-
-def everything(server: ServerProcess, customer: str, **attributes: str) -> str:
-    token = server.token(customer)
-    written = [(BALANCE, {}), (PRICE, {"event": "chat.reply"}), (ACTIVITY, {}), (TOP_UP, {})]
-    return "".join(tag(name, token=token, **attributes, **more) for name, more in written)
 
 
 def balance(page: Page) -> Locator:
@@ -83,7 +77,9 @@ async def test_numbers_follow_the_nearest_language(
     covers: str,
     money: str,
 ) -> None:
-    page = await open_page(site.page(host_server, f'<div lang="{lang}">{everything(host_server, customer)}</div>'))
+    page = await open_page(
+        site.page(host_server, f'<div lang="{lang}">{everything(token=host_server.token(customer))}</div>')
+    )
     await expect(balance(page)).to_have_text(number)
     await expect(price(page)).to_contain_text(f"{covers} left")
     await expect(page.locator(f"{ACTIVITY} .row span:last-child small")).to_have_text(f"{number} left")
@@ -93,7 +89,7 @@ async def test_numbers_follow_the_nearest_language(
 async def test_an_elements_own_language_may_change_at_run_time(
     open_page: OpenPage, site: Site, host_server: ServerProcess, customer: str
 ) -> None:
-    page = await open_page(site.page(host_server, everything(host_server, customer)))
+    page = await open_page(site.page(host_server, everything(token=host_server.token(customer))))
     await expect(balance(page)).to_have_text("123,456")
     for name in (BALANCE, ACTIVITY):
         await set_attribute(page.locator(name), "lang", "de")
@@ -106,7 +102,7 @@ async def test_labels_given_before_the_elements_are_defined(
 ) -> None:
     page = await open_page("about:blank")
     await give_labels(page, GERMAN)
-    await page.goto(site.page(host_server, everything(host_server, customer, lang="de")))
+    await page.goto(site.page(host_server, everything(token=host_server.token(customer), lang="de")))
     group = page.get_by_role("group", name="Guthaben")
     await expect(group.get_by_role("button", name="Aufladen")).to_be_visible()
     await expect(price(page)).to_have_text("8 Credits · noch 15.432")
@@ -119,7 +115,7 @@ async def test_labels_given_before_the_elements_are_defined(
 async def test_labels_may_be_given_and_taken_later(
     open_page: OpenPage, site: Site, host_server: ServerProcess, customer: str
 ) -> None:
-    page = await open_page(site.page(host_server, everything(host_server, customer)))
+    page = await open_page(site.page(host_server, everything(token=host_server.token(customer))))
     await expect(price(page)).to_have_text("8 credits · 15,432 left")
     element = page.locator(PRICE)
     await element.evaluate("(node, labels) => { node.labels = labels; }", GERMAN)
@@ -132,7 +128,7 @@ async def test_labels_may_be_given_and_taken_later(
 async def test_packs_and_what_is_told_under_them_follow_labels_and_language(
     open_page: OpenPage, site: Site, host_server: ServerProcess, customer: str
 ) -> None:
-    page = await open_page(site.page(host_server, everything(host_server, customer)))
+    page = await open_page(site.page(host_server, everything(token=host_server.token(customer))))
     pack, note = page.locator(f"{TOP_UP} .pack").last, page.locator(f"{TOP_UP} .note")
     await expect(pack).to_contain_text("1,200 credits")
     checkout = {"id": "co_1", "status": "open", "url": site.page(host_server, "")}
@@ -151,7 +147,7 @@ async def test_packs_and_what_is_told_under_them_follow_labels_and_language(
 async def test_a_label_with_a_place_that_nobody_fills_breaks_nothing(
     open_page: OpenPage, site: Site, host_server: ServerProcess, customer: str
 ) -> None:
-    page = await open_page(site.page(host_server, everything(host_server, customer)))
+    page = await open_page(site.page(host_server, everything(token=host_server.token(customer))))
     await expect(price(page)).to_have_text("8 credits · 15,432 left")
     await page.locator(PRICE).evaluate("(node) => { node.labels = { left: 'for {name}' }; }")
     await expect(price(page)).to_contain_text("8 credits · for")
@@ -192,7 +188,7 @@ async def test_from_right_to_left_the_button_is_on_the_left(
 ) -> None:
     narrow = {"width": 360, "height": 700}
     host_api.post("/v1/holds", json={"customer_id": customer, "event": "chat.reply"}).raise_for_status()
-    page = await open_page(site.page(host_server, everything(host_server, customer)), viewport=narrow)
+    page = await open_page(site.page(host_server, everything(token=host_server.token(customer))), viewport=narrow)
     await page.evaluate("document.documentElement.dir = 'rtl'")
     button = page.get_by_role("button", name="Top up")
     await expect(balance(page)).to_have_text("123,456")
