@@ -24,6 +24,12 @@ BATCH_EVENTS_MAX: Final = 1_000
 """Events in one call."""
 GRANTS_MAX: Final = 1_000
 """Grants of one wallet that are not used up, before one by hand (an adjustment makes one too) is refused."""
+AMOUNT_MAX: Final = 99_999_999
+"""Money in minor units of its currency: Stripe takes eight digits."""
+AUTO_TOP_UP_FAILURES_MAX: Final = 4
+"""Automatic top-ups that fail one after another, before a wallet stops trying."""
+AUTO_TOP_UP_PAUSES_SECONDS: Final = (3_600, 21_600, 86_400)
+"""How long a wallet waits after its first, second and third failure."""
 SETTLE_STEPS_MAX: Final = 2_500
 """What is settled of a wallet at once: more than all its holds and grants by hand. The rest is settled by the next."""
 HOLD_SECONDS_DEFAULT: Final = 900
@@ -65,6 +71,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     models_per_price_max: int = 1_000
     price_versions_listed_max: int = 1_000
     packs_max: int = 200
+    currencies_per_pack_max: int = 50
 
     write_queue_max: int = 10_000
     write_batch_max: int = 512
@@ -124,10 +131,50 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     stripe_timeout_seconds: float = 20.0
     stripe_retries_max: int = 2
+    stripe_rows_at_once: int = 100
+    stripe_pages_max: int = 500
+    stripe_rereads_max: int = 10
+    stripe_ask_seconds_first: int = 60
+    stripe_ask_seconds_max: int = 30 * 86_400
+    stripe_asks_at_once: int = 10
+    stripe_asks_seconds_between: float = 2.0
+    stripe_sweep_seconds_between: float = 300.0
+    stripe_sweep_overlap_seconds: int = 600
+    stripe_events_remembered_max: int = 10_000
+    auto_top_ups_at_once: int = 20
+    auto_top_up_seconds_between: float = 0.5
     stripe_webhook_tolerance_seconds: int = 300
     stripe_reread_seconds_min: float = 2.0
     checkout_minutes: int = 30
     checkout_rereads_remembered_max: int = 10_000
+
+    webhook_endpoints_max: int = 20
+    webhook_secret_overlap_seconds_default: int = 86_400
+    webhook_secret_overlap_seconds_max: int = 604_800
+    deliveries_seconds_between: float = 0.5
+    deliveries_at_once: int = 256
+    deliveries_per_endpoint_at_once: int = 32
+    deliveries_to_failing_at_once: int = 2
+    deliveries_gather_seconds: float = 0.05
+    deliveries_stop_seconds_max: float = 2.0
+    delivery_seconds_max: float = 10.0
+    delivery_connect_seconds_max: float = 3.0
+    delivery_answer_seconds_max: float = 2.0
+    delivery_answer_bytes_max: int = 4_096
+    delivery_error_characters_max: int = 500
+    delivery_keep_alive_seconds: float = 2.0
+    delivery_retry_seconds_min: float = 5.0
+    delivery_retry_seconds_max: float = 7_200.0
+    delivery_retry_after_seconds_max: float = 3_600.0
+    delivery_tries_seconds_max: float = 86_400.0
+    delivery_tries_min: int = 5
+    endpoint_failing_seconds_max: float = 259_200.0
+    deliveries_kept_seconds: float = 2_592_000.0
+    deliveries_swept_at_once: int = 1_000
+    deliveries_counted_max: int = 100_000
+    upkeep_seconds_between: float = 60.0
+    grant_expiring_seconds: float = 259_200.0
+    grants_told_at_once: int = 500
 
     import_line_bytes_max: int = 16_384
     import_lines_at_once: int = 256
@@ -162,14 +209,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     welcome_credits: int = 0
     sockets_per_address: int = 1_000
     stripe_secret_key: str | None = None
-    stripe_webhook_secret: str | None = None
+    stripe_webhook_secrets: tuple[str, ...] = ()
+    promotion_codes: bool = False
+    automatic_tax: bool = False
     stripe_api_base: str = STRIPE_API
+    webhook_private_targets: bool = False
     limits: Limits = LIMITS
 
     @property
     def stripe_configured(self) -> bool:
         """Whether checkouts can be made and their webhooks believed."""
-        return bool(self.stripe_secret_key and self.stripe_webhook_secret)
+        return bool(self.stripe_secret_key and self.stripe_webhook_secrets)
 
 
 def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = Path(".env")) -> Config:
@@ -202,8 +252,11 @@ def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = Path(".
         welcome_credits=env.integer("CHARGLY_WELCOME_CREDITS", default=0, low=0, high=CREDITS_MAX),
         sockets_per_address=env.integer("CHARGLY_SOCKETS_PER_ADDRESS", default=1_000, low=0, high=1_000_000),
         stripe_secret_key=env.secret("STRIPE_SECRET_KEY"),
-        stripe_webhook_secret=env.secret("STRIPE_WEBHOOK_SECRET", prefix="whsec_"),
+        stripe_webhook_secrets=env.secrets("STRIPE_WEBHOOK_SECRET", prefix="whsec_", most=2),
+        promotion_codes=env.boolean("CHARGLY_PROMOTION_CODES"),
+        automatic_tax=env.boolean("CHARGLY_AUTOMATIC_TAX"),
         stripe_api_base=env.web_address("STRIPE_API_BASE") or STRIPE_API,
+        webhook_private_targets=env.boolean("CHARGLY_WEBHOOK_PRIVATE_TARGETS"),
     )
     _check_stripe(config)
     if config.bus_url is not None and config.database_url.startswith("sqlite:"):
@@ -263,17 +316,22 @@ def _postgresql(url: str) -> str:
 
 def _check_stripe(config: Config) -> None:
     key = config.stripe_secret_key
+    if key and not key.startswith(("sk_", "rk_")):
+        raise StartRefused(
+            "STRIPE_SECRET_KEY must be a secret or restricted key, which begins with 'sk_' or 'rk_': "
+            "a publishable key (pk_) is for browsers, and a webhook's secret (whsec_) is for STRIPE_WEBHOOK_SECRET."
+        )
     if key and key.startswith(("sk_live_", "rk_live_")) and config.stripe_api_base != STRIPE_API:
         raise StartRefused(
             "STRIPE_SECRET_KEY is a live key and STRIPE_API_BASE is not Stripe's own address: "
             "a live key goes to Stripe alone, so unset STRIPE_API_BASE or use a test key."
         )
-    if key and not config.stripe_webhook_secret:
+    if key and not config.stripe_webhook_secrets:
         raise StartRefused(
             "STRIPE_SECRET_KEY is set and STRIPE_WEBHOOK_SECRET is not: "
             "without it no payment could be believed, so set both."
         )
-    if config.stripe_webhook_secret and not key:
+    if config.stripe_webhook_secrets and not key:
         raise StartRefused(
             "STRIPE_WEBHOOK_SECRET is set and STRIPE_SECRET_KEY is not: "
             "without it no checkout could be made, so set both or neither."
@@ -300,6 +358,12 @@ class _Environment:
             raise StartRefused(f"{name} must be a whole number from {low} to {high}, and it is {text[:40]!r}.")
         return int(text)
 
+    def boolean(self, name: str) -> bool:
+        text = self.text(name)
+        if text not in (None, "true", "false"):
+            raise StartRefused(f"{name} must be true or false, and it is {text[:40]!r}.")
+        return text == "true"
+
     def secret(self, name: str, *, prefix: str = "", length_min: int = 1, length_max: int | None = None) -> str | None:
         text = self.text(name)
         if text is None:
@@ -310,6 +374,13 @@ class _Environment:
         if length_max is not None and len(text) > length_max:
             raise StartRefused(f"{name} must be at most {length_max} characters.")
         return text
+
+    def secrets(self, name: str, *, prefix: str, most: int) -> tuple[str, ...]:
+        """Several, with commas between them: while one is being replaced, both are good."""
+        parts = self.parts(name)
+        if len(parts) > most or not all(part.isascii() and part.startswith(prefix) for part in parts):
+            raise StartRefused(f"{name} must begin with {prefix!r}; {most} at most, with a comma between them.")
+        return tuple(parts)
 
     def web_address(self, name: str) -> str | None:
         text = self.text(name)

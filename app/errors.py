@@ -7,7 +7,7 @@
     ├── ForbiddenScope · WalletFrozen                                       403
     ├── NotFound · UnknownEvent                                             404
     ├── MethodNotAllowed                                                    405
-    ├── IdempotencyConflict · HoldNotOpen · VersionConflict                 409
+    ├── IdempotencyConflict · HoldNotOpen · VersionConflict · CheckoutNotPaid  409
     ├── BodyTooLarge                                                        413
     ├── UnsupportedMediaType                                                415
     ├── TooManyHolds · TooManyConnections                                   429
@@ -157,6 +157,13 @@ class HoldNotOpen(ChargeError):
 
     code, status = "hold_not_open", 409
     sentence = "This hold is not open any more."
+
+
+class CheckoutNotPaid(ChargeError):
+    """There is no money to give back: `status` says where the checkout is."""
+
+    code, status = "checkout_not_paid", 409
+    sentence = "This checkout took no money, so there is none to give back."
 
 
 class VersionConflict(ChargeError):

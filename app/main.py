@@ -22,8 +22,12 @@ from app.live.hub import Hub
 from app.live.relay import Relay
 from app.live.sockets import Socket, Sockets
 from app.metrics import Metrics
+from app.payments.auto_top_up import AutoTopUps
 from app.payments.checkout import Checkouts
 from app.payments.gateway import Gateway
+from app.payments.landing import Landing
+from app.payments.signals import Signals
+from app.payments.subscriptions import Subscriptions
 from app.store.catalogue import CatalogueStore
 from app.store.db import Database
 from app.store.instance import read_instance, read_revision
@@ -107,6 +111,8 @@ async def _services(config: Config, metrics: Metrics) -> AsyncIterator[Services]
         relay.on_keys_changed = auth.forget_keys
         sockets = Sockets(config.limits, metrics)
         writer = Writer(db, catalogue, config, relay.publish, metrics)
+        landing = Landing(db, writer, gateway, config)
+        pages = Checkouts(db, writer, catalogue, gateway, landing, config)
         metrics.watch(
             "chargly_queue_operations", "Operations not answered yet.", lambda: writer.operations_waiting, "livesum"
         )
@@ -129,7 +135,9 @@ async def _services(config: Config, metrics: Metrics) -> AsyncIterator[Services]
                 sockets=sockets,
                 addresses=Addresses(config.sockets_per_address, config.limits),
                 gateway=gateway,
-                checkouts=Checkouts(db, writer, catalogue, gateway, config),
+                checkouts=pages,
+                signals=Signals(db, gateway, landing, Subscriptions(db, catalogue, gateway, landing), config),
+                auto_top_ups=AutoTopUps(db, gateway, landing, pages, config),
                 auth=auth,
                 metrics=metrics,
                 schema_revision=REVISION,

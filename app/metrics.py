@@ -72,6 +72,13 @@ class Metrics:
             registry=registry,
         )
 
+        self._deliveries = Counter(
+            "chargly_webhook_deliveries",
+            "Attempts to deliver a webhook: delivered, pending (tried again later) or failed (given up).",
+            ["result"],
+            registry=registry,
+        )
+
     def watch(self, name: str, text: str, read: Callable[[], float], of_all: Literal["livesum", "livemin"]) -> None:
         """Adds a gauge that is read whenever the metrics are sampled; `of_all` is how processes' values become one."""
         self._watched.append((Gauge(name, text, registry=self._registry, multiprocess_mode=of_all), read))
@@ -87,6 +94,11 @@ class Metrics:
         self._batch_seconds.observe(seconds)
         for (kind, result), count in Count(results).items():
             self._operations.labels(kind, result).inc(count)
+
+    def delivered(self, results: Sequence[str]) -> None:
+        """Counts attempts to deliver webhooks, by what their deliveries became."""
+        for result, count in Count(results).items():
+            self._deliveries.labels(result).inc(count)
 
     def heard(self, sent_at_ms: int) -> None:
         """Measures how long a notice was on its way."""

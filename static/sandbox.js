@@ -6,12 +6,19 @@ const session = location.pathname.split("/").filter(Boolean).pop();
 const address = `/sandbox/sessions/${encodeURIComponent(session)}`;
 const $ = (id) => document.getElementById(id);
 
-let price = "";
+const BANK = "bank";
+const NOTES = {
+  [BANK]: "Let the money arrive, or not, on the sandbox’s dashboard.",
+  "4000 0000 0000 0341": "Pays now. Charged again without its buyer, it gets no money.",
+  "4000 0027 6000 3184": "Pays now, as if you had authenticated. Charged again without you, it asks for you.",
+};
+
+let order = null;
 let paying = false;
 
 const OVER = {
   paid: ["Already paid", "This checkout was completed. The credits are in the wallet."],
-  processing: ["Payment on its way", "This checkout was completed. The credits land in a moment."],
+  processing: ["Payment on its way", "This checkout was completed. The credits land when the money arrives."],
   expired: ["This checkout has expired", "Nothing was charged. Start a new top-up to try again."],
   missing: ["No such checkout", "The link may be incomplete, or the demo was restarted since."],
   offline: ["The demo can’t be reached", "Nothing was charged. Reload the page to try again."],
@@ -27,15 +34,33 @@ async function load() {
   }
 }
 
-function describe({ description, amount, currency, status, cancel_url: cancelUrl }) {
-  price = formatMoney(amount, currency, "en");
-  for (const id of ["description", "line-name"]) $(id).textContent = description;
-  for (const id of ["amount", "line-amount", "total"]) $(id).textContent = price;
-  document.title = `${description} · Sandbox checkout`;
-  if (cancelUrl && /^https?:$/.test(new URL(cancelUrl, location).protocol)) $("cancel").href = $("over-back").href = cancelUrl;
+function describe(session) {
+  order = session;
+  for (const id of ["description", "line-name"]) $(id).textContent = session.description;
+  document.title = `${session.description} · Sandbox checkout`;
+  const back = session.cancel_url;
+  if (back && /^https?:$/.test(new URL(back, location).protocol)) $("cancel").href = $("over-back").href = back;
+  if (session.customer_email) $("email").value = session.customer_email;
+  $("promotion-choice").hidden = !session.promotion_codes;
+  $("kept").hidden = !session.keeps_card;
+  showPrice();
   ready();
-  if (status === "complete") over("paid");
-  else if (status !== "open") over(status in OVER ? status : "expired");
+  if (session.status === "complete") over(session.payment_status === "unpaid" ? "processing" : "paid");
+  else if (session.status !== "open") over("expired");
+}
+
+const money = (amount) => formatMoney(amount, order.currency, "en");
+const price = () => money($("promotion").checked ? 0 : order.amount);
+
+/** What is bought, less a promotion, with tax: what is due. */
+function showPrice() {
+  const free = $("promotion").checked;
+  $("line-amount").textContent = money(order.subtotal);
+  $("discount").textContent = `−${money(order.subtotal)}`;
+  $("tax").textContent = money(order.tax);
+  $("discount-line").hidden = !free;
+  $("tax-line").hidden = free || !order.tax;
+  for (const id of ["amount", "total"]) $(id).textContent = price();
 }
 
 function over(reason) {
@@ -49,11 +74,13 @@ function over(reason) {
 function ready() {
   paying = false;
   $("pay").setAttribute("aria-disabled", "false");
-  $("pay-words").textContent = price ? `Pay ${price}` : "Pay";
+  $("pay-words").textContent = order ? `Pay ${price()}` : "Pay";
 }
 
 /* ---------- Fields ---------- */
 
+const chosen = () => document.querySelector('[name="quick"]:checked')?.value;
+const byCard = () => chosen() !== BANK && !$("promotion").checked;
 const digits = (id) => $(id).value.replace(/\D/g, "");
 
 /** The check digit every card number carries. */
@@ -74,6 +101,7 @@ function expired() {
 function problem() {
   const card = digits("card");
   if (!$("email").checkValidity() || !$("email").value) return ["email", "Enter an email address, like ada@example.com."];
+  if (!byCard()) return null;
   if (card.length < 13 || card.length > 19) return ["card", "Enter the whole card number."];
   if (!passesLuhn(card)) return ["card", "This card number has a typing mistake."];
   if (digits("expiry").length < 4 || expired()) return ["expiry", "The expiry date is in the past or incomplete."];
@@ -97,6 +125,14 @@ function group() {
   const atEnd = $("card").selectionStart === $("card").value.length;
   if (atEnd) $("card").value = digits("card").replace(/(.{4})(?=.)/g, "$1 ");
   for (const radio of document.querySelectorAll('[name="quick"]')) radio.checked = radio.value === $("card").value;
+  choose();
+}
+
+/** Shows the fields that the choice needs. */
+function choose() {
+  for (const part of document.querySelectorAll(".of-card")) part.hidden = !byCard();
+  for (const radio of document.querySelectorAll('[name="quick"]')) radio.disabled = $("promotion").checked;
+  $("quick-note").textContent = $("promotion").checked ? "" : NOTES[chosen()] ?? "";
 }
 
 /* ---------- Paying ---------- */
@@ -111,11 +147,12 @@ async function pay(event) {
   $("pay").setAttribute("aria-disabled", "true");
   $("pay-words").textContent = "Processing…";
   try {
-    const body = JSON.stringify({ card: digits("card") });
+    const how = byCard() ? { card: digits("card") } : $("promotion").checked ? { promotion: true } : { bank_debit: true };
+    const body = JSON.stringify(how);
     const answer = await fetch(`${address}/pay`, { method: "POST", headers: { "Content-Type": "application/json" }, body });
     const json = await answer.json();
     if (answer.ok) return location.assign(json.redirect);
-    if (answer.status === 409 || answer.status === 410) load();
+    if (answer.status === 404) load();
     complain(["card", json.error?.message ?? "The payment did not go through."]);
   } catch {
     complain(["card", "The demo can’t be reached just now. Nothing was charged."]);
@@ -127,9 +164,17 @@ $("form").addEventListener("submit", pay);
 $("card").addEventListener("input", group);
 for (const radio of document.querySelectorAll('[name="quick"]')) {
   radio.addEventListener("change", () => {
-    $("card").value = radio.value;
+    if (radio.value !== BANK) $("card").value = radio.value;
+    choose();
     clear();
   });
 }
+$("promotion").addEventListener("change", () => {
+  choose();
+  clear();
+  showPrice();
+  ready();
+});
+choose();
 ready();
 load();

@@ -1,13 +1,16 @@
 """Buying credits: a checkout at Stripe, and Stripe's word that it was paid."""
 
+from typing import Final, get_args
+
 import msgspec
 
 from app.api import fields
 from app.api.auth import Access
-from app.api.fields import Name, Strict
+from app.api.fields import Currency, Email, MinorUnits, Name, Reason, Strict
 from app.api.http import REPLAYED, Answer, Call, Route
 from app.api.origins import allowed_page
 from app.errors import (
+    CheckoutNotPaid,
     ForbiddenScope,
     IdempotencyConflict,
     InvalidRequest,
@@ -16,9 +19,11 @@ from app.errors import (
     StripeUnavailable,
 )
 from app.rules.times import rfc3339
-from app.store.checkouts import Checkout
+from app.store import checkouts
+from app.store.checkouts import Checkout, Status
 
 _URL_LENGTH_MAX = 2_000
+_STATUSES: Final = get_args(Status)
 
 
 class CheckoutRequest(Strict, frozen=True, kw_only=True):
@@ -26,24 +31,53 @@ class CheckoutRequest(Strict, frozen=True, kw_only=True):
 
     customer_id: str
     pack: Name
+    currency: Currency | None = None
+    amount: MinorUnits | None = None
     success_url: str | None = None
     cancel_url: str | None = None
+    save_card: bool = False
+    customer_email: Email | None = None
+    idempotency_key: str | None = None
+
+
+class RefundRequest(Strict, frozen=True, kw_only=True):
+    """Money to give back: in minor units, all that is left by default; a reason for the ledger."""
+
+    amount: MinorUnits | None = None
+    reason: Reason | None = None
     idempotency_key: str | None = None
 
 
 class CheckoutAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A checkout: `url` is where it is paid, `amount` is in minor units of `currency`."""
+    """A purchase: `url` is where it is paid, amounts are in minor units of `currency`.
+
+    `kind` says how it came about, `amount_paid` what was charged with tax and less a promotion, None where it is not
+    paid. Of that, so much was refunded and is disputed.
+    """
 
     id: str
     customer_id: str
+    kind: str
     pack: str
     url: str | None
     credits: int
+    bonus_credits: int
     amount: int
     currency: str
     status: str
+    amount_paid: int | None
+    amount_refunded: int
+    amount_disputed: int
+    failure: str | None
     created_at: str
     expires_at: str
+
+
+class CheckoutsAnswer(msgspec.Struct, frozen=True):
+    """A page of purchases, newest first."""
+
+    checkouts: list[CheckoutAnswer]
+    next_cursor: str | None
 
 
 class StatusAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +108,10 @@ async def create_checkout(call: Call) -> Answer:
         body.pack,
         _page(call, body.success_url, "success_url") or ours,
         _page(call, body.cancel_url, "cancel_url") or f"{ours}&canceled=1",
+        currency=body.currency,
+        amount=body.amount,
+        save_card=body.save_card,
+        email=body.customer_email,
         key=key,
         request_hash=request_hash,
     )
@@ -114,11 +152,43 @@ async def read_status(call: Call) -> Answer:
     )
 
 
+async def list_checkouts(call: Call) -> Answer:
+    """A page of purchases, of one customer or of all."""
+    customer_id = call.query.get("customer_id")
+    status = call.query.get("status")
+    if status is not None and status not in _STATUSES:
+        raise InvalidRequest(f"status: one of {', '.join(_STATUSES)}.", field="status")
+    found, before = await checkouts.of_customer(
+        call.services.db,
+        None if customer_id is None else fields.customer(customer_id),
+        status=status,
+        limit=fields.limit(call),
+        before=fields.cursor(call),
+    )
+    return Answer(CheckoutsAnswer([checkout_answer(one) for one in found], fields.make_cursor(before)))
+
+
+async def refund_checkout(call: Call) -> Answer:
+    """Gives a purchase's money back at Stripe, and takes its credits with it."""
+    body: RefundRequest = call.body
+    key, request_hash = call.idempotency()
+    checkout = await call.services.checkouts.find(call.params["checkout_id"])
+    refunded, replayed = await call.services.checkouts.refund(
+        checkout,
+        body.amount,
+        reason=fields.printable(body.reason, "reason"),
+        actor=call.actor,
+        key=key,
+        request_hash=request_hash,
+    )
+    return Answer(checkout_answer(refunded), headers=REPLAYED if replayed else ())
+
+
 async def stripe_webhook(call: Call) -> Answer:
     """Takes Stripe's signed events; answers 200 once what they report is on disk."""
     signature = call.headers.get(b"stripe-signature")
     event = call.services.gateway.read_event(call.raw, None if signature is None else signature.decode("latin-1"))
-    return Answer(WebhookAnswer(await call.services.checkouts.receive(event)))
+    return Answer(WebhookAnswer(await call.services.signals.receive(event)))
 
 
 def checkout_answer(checkout: Checkout) -> CheckoutAnswer:
@@ -126,12 +196,18 @@ def checkout_answer(checkout: Checkout) -> CheckoutAnswer:
     return CheckoutAnswer(
         id=checkout.id,
         customer_id=checkout.customer_id,
+        kind=checkout.kind,
         pack=checkout.pack,
         url=checkout.url,
         credits=checkout.credits,
+        bonus_credits=checkout.bonus_credits,
         amount=checkout.amount,
         currency=checkout.currency,
         status=checkout.status,
+        amount_paid=checkout.amount_paid,
+        amount_refunded=checkout.amount_refunded,
+        amount_disputed=checkout.amount_disputed,
+        failure=checkout.failure,
         created_at=rfc3339(checkout.created_at),
         expires_at=rfc3339(checkout.expires_at),
     )
@@ -146,7 +222,27 @@ ROUTES = (
         summary="Buy a pack",
         request=CheckoutRequest,
         answers={201: CheckoutAnswer},
-        errors=(IdempotencyConflict, StripeNotConfigured, StripeUnavailable, ForbiddenScope),
+        errors=(NotFound, IdempotencyConflict, StripeNotConfigured, StripeUnavailable, ForbiddenScope),
+    ),
+    Route(
+        method="GET",
+        path="/v1/checkouts",
+        access=Access("meter"),
+        handler=list_checkouts,
+        summary="List purchases",
+        query=("customer_id", "status", "limit", "cursor"),
+        answers={200: CheckoutsAnswer},
+    ),
+    Route(
+        method="POST",
+        path="/v1/checkouts/{checkout_id}/refund",
+        access=Access("admin"),
+        handler=refund_checkout,
+        summary="Refund a purchase",
+        request=RefundRequest,
+        optional_body=True,
+        answers={200: CheckoutAnswer},
+        errors=(NotFound, CheckoutNotPaid, IdempotencyConflict, StripeNotConfigured, StripeUnavailable),
     ),
     Route(
         method="GET",

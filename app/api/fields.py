@@ -7,6 +7,7 @@ import msgspec
 
 from app.api.http import Call
 from app.config import (
+    AMOUNT_MAX,
     BALANCE_MAX,
     COST_NANOS_MAX,
     CREDITS_MAX,
@@ -40,8 +41,12 @@ OverdraftLimit = Annotated[int, msgspec.Meta(ge=0, le=CREDITS_MAX)]
 HoldSeconds = Annotated[int, msgspec.Meta(ge=1, le=HOLD_SECONDS_MAX)]
 TokenSeconds = Annotated[int, msgspec.Meta(ge=1, le=LIMITS.token_seconds_max)]
 Currency = Annotated[str, msgspec.Meta(pattern=r"^[a-z]{3}\Z")]
-MinorUnits = Annotated[int, msgspec.Meta(ge=1, le=99_999_999)]
-"""Money in a currency's smallest unit; Stripe takes eight digits."""
+MinorUnits = Annotated[int, msgspec.Meta(ge=1, le=AMOUNT_MAX)]
+"""Money in a currency's smallest unit."""
+Days = Annotated[int, msgspec.Meta(ge=1, le=3_650)]
+StripeId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_]{3,255}\Z")]
+"""An id of one of Stripe's objects."""
+Email = Annotated[str, msgspec.Meta(pattern=r"^[^@\s]{1,64}@[^@\s]{1,250}\Z", max_length=300)]
 
 _USD: Final = re.compile(r"(\d{1,7})(?:\.(\d{1,9}))?\Z", re.ASCII)
 _CURSOR_CHARACTERS_MAX: Final = CUSTOMER_ID_CHARACTERS_MAX * 4 * 2

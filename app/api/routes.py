@@ -8,7 +8,20 @@ from starlette.routing import Route as StarletteRoute
 from starlette.routing import Router as StarletteRouter
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
-from app.api import batches, checkouts, entries, events, grants, holds, members, ops, prices, verify, wallets
+from app.api import (
+    batches,
+    checkouts,
+    entries,
+    events,
+    grants,
+    holds,
+    members,
+    ops,
+    prices,
+    verify,
+    wallets,
+    webhook_endpoints,
+)
 from app.api.http import Endpoint, Route, not_found
 from app.api.live import LiveEndpoint
 from app.api.pages import Files, Page
@@ -25,6 +38,7 @@ ROUTES: Sequence[Route] = (
     *entries.ROUTES,
     *checkouts.ROUTES,
     *prices.ROUTES,
+    *webhook_endpoints.ROUTES,
     *verify.ROUTES,
     *ops.ROUTES,
 )

@@ -9,8 +9,10 @@ from app.live.hub import Hub
 from app.live.relay import Relay
 from app.live.sockets import Socket, Sockets
 from app.metrics import Metrics
+from app.payments.auto_top_up import AutoTopUps
 from app.payments.checkout import Checkouts
 from app.payments.gateway import Gateway
+from app.payments.signals import Signals
 from app.store.catalogue import CatalogueStore
 from app.store.db import Database
 from app.store.writer import Writer
@@ -30,6 +32,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     addresses: Addresses
     gateway: Gateway
     checkouts: Checkouts
+    signals: Signals
+    auto_top_ups: AutoTopUps
     auth: Authenticator
     metrics: Metrics
     schema_revision: str

@@ -3,9 +3,17 @@
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from app.api import fields
 from app.api.auth import TOKEN_SCOPES, Access, TokenScope
+from app.api.auto_top_ups import (
+    AutoTopUpAnswer,
+    AutoTopUpRequest,
+    auto_top_up_answer,
+    check_auto_top_up,
+    settings_of,
+)
 from app.api.fields import Name, OverdraftLimit, SpendLimit, Strict, Threshold, TokenSeconds
 from app.api.grants import GrantAnswer, grant_answer
 from app.api.http import REPLAYED, Answer, Call, Route
@@ -41,7 +49,9 @@ class WalletAnswer(msgspec.Struct, frozen=True, kw_only=True):
     overdraft_limit: int
     spend_limit: SpendLimit | None
     spent: SpentAnswer
-    auto_top_up: None
+    alert: str | None
+    alert_at: str | None
+    auto_top_up: AutoTopUpAnswer | None
     grants: list[GrantAnswer]
     created_at: str
 
@@ -85,6 +95,7 @@ class SettingsRequest(Strict, frozen=True, kw_only=True):
     overdraft_limit: OverdraftLimit | msgspec.UnsetType = msgspec.UNSET
     spend_limit: SpendLimit | None | msgspec.UnsetType = msgspec.UNSET
     frozen: bool | msgspec.UnsetType = msgspec.UNSET
+    auto_top_up: AutoTopUpRequest | None | msgspec.UnsetType = msgspec.UNSET
 
 
 class TokenRequest(Strict, frozen=True, kw_only=True):
@@ -155,7 +166,11 @@ async def _as_it_stands(call: Call, customer_id: str) -> WalletAnswer:
         raise NotFound("There is no wallet for this customer yet.", customer_id=customer_id)
     state, _ = found
     waiting = sorted((grant for grant in state.others.values() if grant.remaining), key=burn_down_order)
-    return wallet_answer(state.wallet, [*state.grants, *waiting])
+    answer = wallet_answer(state.wallet, [*state.grants, *waiting])
+    if call.credential.customer_id is not None and answer.auto_top_up is not None:  # a browser learns no id of Stripe's
+        shown = replace(answer.auto_top_up, stripe_customer=None, payment_method=None)
+        return replace(answer, auto_top_up=shown)
+    return answer
 
 
 async def _as_written(call: Call, customer_id: str) -> WalletAnswer:
@@ -176,6 +191,8 @@ async def change_settings(call: Call) -> Answer:
     customer_id = fields.path_customer(call)
     if body.name is not msgspec.UNSET:
         fields.printable(body.name, "name")
+    if isinstance(body.auto_top_up, AutoTopUpRequest):
+        await check_auto_top_up(call, customer_id, body.auto_top_up)
     outcome = await call.services.writer.submit(
         ChangeSettings(
             customer_id=customer_id,
@@ -193,6 +210,8 @@ def _changes(body: SettingsRequest) -> dict[str, Any]:
     if "spend_limit" in named:
         limit: SpendLimit | None = named.pop("spend_limit")
         named |= {"limit_credits": limit.credits if limit else None, "limit_per": limit.per if limit else None}
+    if named.get("auto_top_up") is not None:
+        named["auto_top_up"] = settings_of(named["auto_top_up"])
     return named
 
 
@@ -221,7 +240,9 @@ def wallet_answer(wallet: Wallet, grants: list[Grant]) -> WalletAnswer:
         overdraft_limit=wallet.overdraft_limit,
         spend_limit=spend_limit(wallet),
         spent=spent(wallet),
-        auto_top_up=None,
+        alert=wallet.alert,
+        alert_at=None if wallet.alert_at is None else rfc3339(wallet.alert_at),
+        auto_top_up=auto_top_up_answer(wallet.auto_top_up),
         grants=[grant_answer(grant) for grant in grants],
         created_at=rfc3339(wallet.created_at),
     )

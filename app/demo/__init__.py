@@ -13,6 +13,7 @@ from app.demo.autoplay import Autoplay
 from app.demo.pages import demo_routes
 from app.demo.sandbox import PATH as SANDBOX_PATH
 from app.demo.sandbox import Sandbox
+from app.demo.sandbox_dashboard import dashboard_routes
 from app.demo.seed import CUSTOMER, seed
 from app.errors import StartRefused
 from app.store.dialect import place
@@ -36,7 +37,7 @@ def with_sandbox(config: Config, port: int) -> Config:
     return replace(
         config,
         stripe_secret_key="sk_test_sandbox",  # noqa: S106 - the sandbox takes any
-        stripe_webhook_secret=f"whsec_{secrets.token_hex(16)}",
+        stripe_webhook_secrets=(f"whsec_{secrets.token_hex(16)}",),
         stripe_api_base=f"http://{url_host(host)}:{port}{SANDBOX_PATH}",
     )
 
@@ -78,7 +79,9 @@ class Demo:
         """Routes that exist in no other command."""
         sandboxed = self._sandbox is not None
         mine = demo_routes(services, self._autoplay, sandboxed=sandboxed)
-        return [*mine, *(self._sandbox.routes() if self._sandbox else ())]
+        if self._sandbox is None:
+            return mine
+        return [*mine, *self._sandbox.routes(), *dashboard_routes(services, self._sandbox.account)]
 
     @contextlib.asynccontextmanager
     async def running(self, services: Services) -> AsyncIterator[None]:

@@ -187,6 +187,8 @@ class WalletAudit:
             case "reversal":
                 self._owe(-(credits + drawn - self._given_anew.get(row[2], 0)))
                 self._give_back(credits, told["event_at"], at, member)
+            case "refund" | "dispute_reversal" if credits > 0:
+                self._owe(-(credits + drawn - self._given_anew.get(row[2], 0)))
             case "settings":
                 self._overdraft = told.get("overdraft_limit", self._overdraft)
             case "expiry" | "void":

@@ -1,5 +1,6 @@
 """A wallet while one operation is applied to it: the moves that every rule is made of."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -8,10 +9,12 @@ from msgspec.structs import replace
 from app.config import BALANCE_MAX, GRANTS_MAX
 from app.errors import InsufficientCredits, InvalidRequest
 from app.rules.limits import Spent, check_limit, given_back, spent_in
+from app.rules.notices import Notice, NoticeType
 from app.rules.operations import Operation, grant_id_for
 from app.rules.periods import DAY_MS
 from app.rules.wallet import (
     Applied,
+    Attempt,
     Category,
     Entry,
     EntryKind,
@@ -33,11 +36,13 @@ class Change:
     """Lives inside one call of `ledger.apply` and never leaves it; what it was given stays as it was."""
 
     __slots__ = (
+        "_attempts",
         "_before",
         "_entries",
         "_grants",
         "_holds",
         "_members",
+        "_notices",
         "_own",
         "balance",
         "debt",
@@ -82,11 +87,28 @@ class Change:
         self._grants: dict[str, Grant] = {}
         self._holds: dict[str, Hold] = {}
         self._members: dict[str, Member] = {}
+        self._attempts: tuple[Attempt, ...] = ()
+        self._notices: tuple[Notice, ...] = ()
 
     @property
     def available(self) -> int:
         """What may be spent now."""
         return self.balance - self.held + self.overdraft_limit
+
+    @property
+    def balance_before(self) -> int:
+        """The balance that the operation found."""
+        return self._before.wallet.balance
+
+    @property
+    def was_low(self) -> bool:
+        """Whether the operation found, or made, a wallet below its threshold."""
+        return self.opened or self._before.wallet.low
+
+    @property
+    def has_entries(self) -> bool:
+        """Whether anything was entered."""
+        return bool(self._entries)
 
     @property
     def is_due(self) -> bool:
@@ -129,7 +151,7 @@ class Change:
         draws: list[tuple[str, int]] = []
         left = credits
         if lapsed_first and self.others:
-            for grant in sorted((g for g in self.others.values() if g.lapsed and g.remaining), key=burn_down_order):
+            for grant in sorted((g for g in self.others.values() if g.has_ended and g.remaining), key=burn_down_order):
                 if not left:
                     break
                 left -= self._draw(grant, left, draws)
@@ -179,6 +201,17 @@ class Change:
     def _put_spent(self, member: Member, spent: Spent) -> None:
         day, week, month = spent
         self.put_member(replace(member, spent_day=day, spent_week=week, spent_month=month, spent_at=self.now))
+
+    def pay_debt(self) -> Draws:
+        """Lets the grants pay what the wallet owes, in burn-down order; gives what they paid."""
+        paid: list[tuple[str, int]] = []
+        while self.debt and self.grants:
+            grant = self.grants[0]
+            part = min(self.debt, grant.remaining)
+            self.debt -= part
+            self.put(replace(grant, remaining=grant.remaining - part, debt_paid=grant.debt_paid + part))
+            paid.append((grant.id, part))
+        return tuple(paid)
 
     # Credits coming in
 
@@ -381,6 +414,17 @@ class Change:
         if self.due_at is None or at < self.due_at:
             self.due_at = at
 
+    # What comes of it elsewhere
+
+    def attempt(self, attempt: Attempt) -> None:
+        """Lets an automatic top-up be made."""
+        self._attempts = (*self._attempts, attempt)
+
+    def tell(self, type: NoticeType, facts: Mapping[str, Any]) -> None:
+        """Notes what the host's backend is told, as of the last entry."""
+        data = {"customer_id": self.wallet.customer_id, **facts, "balance": self.balance, "available": self.available}
+        self._notices = (*self._notices, Notice(type, self.version, data))
+
     # Entries
 
     def enter(
@@ -477,6 +521,8 @@ class Change:
             tuple(self._grants.values()),
             tuple(self._holds.values()),
             tuple(self._members.values()),
+            self._attempts,
+            self._notices,
         )
 
     def _wallet(self) -> Wallet:

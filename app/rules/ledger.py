@@ -31,14 +31,18 @@ from app.errors import (
     UnknownEvent,
     WalletFrozen,
 )
+from app.rules import auto_top_up
+from app.rules.alerts import watch
 from app.rules.change import Change
 from app.rules.limits import left_of_limit, limit_of
 from app.rules.operations import (
     AddGrant,
     Adjust,
+    AskRefund,
     Capture,
     ChangeSettings,
     Event,
+    FailTopUp,
     LimitMember,
     MakeHold,
     OpenWallet,
@@ -46,13 +50,15 @@ from app.rules.operations import (
     Release,
     Reverse,
     Settle,
+    TakeBack,
     TopUp,
     VoidGrant,
     grant_id_for,
 )
-from app.rules.periods import RECURS_BEFORE, occurrence
+from app.rules.periods import DAY_MS, RECURS_BEFORE, occurrence
 from app.rules.pricing import Catalogue, Quote, total_of
 from app.rules.settling import columns_of, ends_of_period, label_of, settle, take_lapsed, take_needless
+from app.rules.taking_back import take_back
 from app.rules.wallet import Applied, Entry, Grant, Hold, State, Wallet
 
 CAPTURE_EVENT: Final = "hold.capture"
@@ -91,6 +97,10 @@ def apply(state: State, operation: Operation, catalogue: Catalogue, now: int, we
     _RULES[type(operation)](change, operation, catalogue)
     if change.others:
         take_needless(change)
+    if change.has_entries:
+        watch(change)
+    if change.wallet.auto_top_up is not None:
+        auto_top_up.consider(change, catalogue)
     return change.result()
 
 
@@ -419,13 +429,14 @@ def _void_grant(change: Change, op: VoidGrant, _: Catalogue) -> None:
     grant = change.grant(op.grant_id)
     if grant is None:
         raise NotFound("There is no such grant in this wallet.")
-    if grant.lapsed:
+    if grant.has_ended:
         raise InvalidRequest(f"This grant is {grant.state} already.", field="grant_id", status=grant.state)
     if not grant.remaining and grant.next_at is None:
         raise InvalidRequest("This grant is used up; there is nothing to take back.", field="grant_id")
     pending = grant.state == "pending"
     taken = grant.remaining if pending else min(grant.remaining, max(0, change.available))
-    voided = replace(grant, state="voided", remaining=grant.remaining - taken, next_at=None)
+    left = grant.remaining - taken
+    voided = replace(grant, state="voided", remaining=left, lapsed=grant.lapsed + taken, next_at=None)
     change.put(voided)
     credits = 0 if pending else -taken
     change.balance += credits
@@ -453,14 +464,38 @@ def _adjust(change: Change, op: Adjust, _: Catalogue) -> None:
 def _top_up(change: Change, op: TopUp, _: Catalogue) -> None:
     change.give(
         "top_up",
-        op.description,
+        f"Top-up: {op.description}",
         grant_id_for(op.id),
         op.credits,
         "paid",
         op.checkout_id,
         amount=op.amount,
         currency=op.currency,
+        expires_at=op.expires_at,
     )
+    if op.bonus_credits:
+        bonus_id = grant_id_for(op.id, "b")
+        change.give(
+            "grant",
+            f"Bonus: {op.description}",
+            bonus_id,
+            op.bonus_credits,
+            "promotional",
+            op.checkout_id,
+            entry_id=bonus_id,
+            expires_at=None if op.bonus_days is None else change.now + op.bonus_days * DAY_MS,
+        )
+    auto_top_up.landed(change, op)
+    facts = {
+        "checkout_id": op.checkout_id,
+        "purchase": op.purchase,
+        "pack": op.pack,
+        "credits": op.credits,
+        "bonus_credits": op.bonus_credits,
+        "amount": op.amount,
+        "currency": op.currency,
+    }
+    change.tell("top_up.succeeded", facts)
 
 
 # Settings
@@ -473,7 +508,10 @@ def _open_wallet(change: Change, op: OpenWallet, _: Catalogue) -> None:
 
 
 def _change_settings(change: Change, op: ChangeSettings, _: Catalogue) -> None:
-    changes = {name: value for name, value in op.changes.items() if getattr(change.wallet, name) != value}
+    asked = dict(op.changes)
+    if "auto_top_up" in asked:
+        asked["auto_top_up"] = auto_top_up.changed(change.wallet.auto_top_up, asked["auto_top_up"])
+    changes = {name: value for name, value in asked.items() if getattr(change.wallet, name) != value}
     if changes:
         change.set(**changes)
         change.enter("settings", "Settings changed", 0, detail=changes)
@@ -503,6 +541,9 @@ _RULES: Final[Mapping[type[Operation], Callable[[Change, Any, Catalogue], None]]
     VoidGrant: _void_grant,
     Adjust: _adjust,
     TopUp: _top_up,
+    FailTopUp: auto_top_up.fail,
+    AskRefund: auto_top_up.ask_refund,
+    TakeBack: take_back,
     OpenWallet: _open_wallet,
     ChangeSettings: _change_settings,
     LimitMember: _limit_member,

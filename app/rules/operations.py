@@ -1,7 +1,7 @@
 """What may be asked of a wallet."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -107,14 +107,70 @@ class Adjust(Operation, frozen=True, kw_only=True):
     reason: str
 
 
+PurchaseKind = Literal["checkout", "auto_top_up", "subscription"]
+"""How it was bought: on Stripe's page, by the wallet itself from a saved card, by an invoice of a subscription."""
+
+
 class TopUp(Operation, frozen=True, kw_only=True):
-    """Credits that were bought. Its id follows from the checkout, so however often it is reported it lands once."""
+    """Credits that were bought. Its id follows from the checkout, so however often it is reported it lands once.
+
+    `amount` in minor units of `currency` is what they cost, and `paid` what was charged in all, with tax and less what
+    a promotion took off. `payment_intent` names the payment, if there was one. With `card_saved` the payment left a
+    card that the wallet may charge.
+    """
 
     credits: int
     checkout_id: str
     description: str
     amount: int
     currency: str
+    purchase: PurchaseKind = "checkout"
+    pack: str = ""
+    bonus_credits: int = 0
+    bonus_days: int | None = None
+    expires_at: int | None = None
+    paid: int = 0
+    payment_intent: str | None = None
+    card_saved: bool = False
+
+
+class FailTopUp(Operation, frozen=True, kw_only=True):
+    """An automatic top-up that did not come to pass. Its id follows from the checkout.
+
+    `reason` is a code; with `pay_url` the customer may pay instead. One that `counts` is followed by a pause, and the
+    last of too many by none: the wallet stops trying.
+    """
+
+    checkout_id: str
+    pack: str
+    amount: int
+    currency: str
+    reason: str
+    pay_url: str | None = None
+    counts: bool = True
+
+
+class TakeBack(Operation, frozen=True, kw_only=True):
+    """What the money of a payment says now: of `charged`, so much is `refunded` and `disputed`, in minor units.
+
+    `seen` is the version of the last taking that was known when Stripe was asked, 0 for none.
+    """
+
+    checkout_id: str
+    description: str
+    charged: int
+    refunded: int
+    disputed: int
+    seen: int
+
+
+class AskRefund(Operation, frozen=True, kw_only=True):
+    """A refund that is about to be asked of Stripe: so its key is kept, and who asked. `amount` in minor units."""
+
+    checkout_id: str
+    description: str
+    amount: int
+    reason: str | None = None
 
 
 class OpenWallet(Operation, frozen=True, kw_only=True):
@@ -150,3 +206,18 @@ def derived_id(prefix: str, id: str) -> str:
 def grant_id_for(operation_id: str, suffix: str = "") -> str:
     """The id of a grant that an operation makes beside its own entry: it follows from the operation's."""
     return derived_id("grant", operation_id) + suffix
+
+
+def top_up_id_of(checkout_id: str) -> str:
+    """The id of the entry by which a checkout lands."""
+    return derived_id("top", checkout_id)
+
+
+def grant_id_of(checkout_id: str) -> str:
+    """The grant that a checkout bought."""
+    return grant_id_for(top_up_id_of(checkout_id))
+
+
+def bonus_id_of(checkout_id: str) -> str:
+    """The grant that came on top of it."""
+    return grant_id_for(top_up_id_of(checkout_id), "b")

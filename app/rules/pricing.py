@@ -9,6 +9,7 @@ import msgspec
 
 from app.config import CREDITS_MAX
 from app.errors import InvalidRequest, UnknownEvent
+from app.rules.packs import Pack
 
 FLAT_RATE: Final = "*"
 """The event whose price covers every name that has none of its own."""
@@ -58,10 +59,11 @@ def total_of(unit_credits: int, quantity: int) -> int:
 
 
 class Catalogue(msgspec.Struct, frozen=True):
-    """The prices in force. `generation` rises with every change of any of them."""
+    """The prices in force and the packs on sale. `generation` rises with every change of any of them."""
 
     generation: int
     prices: Mapping[str, Price]
+    packs: Mapping[str, Pack] = {}
 
     def find(self, event: str) -> Price | None:
         """The event's own price, or the flat rate where one is set."""

@@ -92,6 +92,8 @@ def _run_out(change: Change, hold: Hold) -> None:
         entry_id=_own_id(hold.id),
         by_time=True,
     )
+    facts = {"hold_id": hold.id, "event": hold.event, "member": hold.member, "credits": hold.credits}
+    change.tell("hold.expired", facts)
     take_lapsed(change)
 
 
@@ -129,7 +131,7 @@ def take_needless(change: Change) -> None:
 
 
 def _lapsed(change: Change) -> list[Grant]:
-    found = [grant for grant in change.others.values() if grant.lapsed and grant.remaining]
+    found = [grant for grant in change.others.values() if grant.has_ended and grant.remaining]
     return sorted(found, key=lambda grant: grant.version)
 
 
@@ -137,7 +139,7 @@ def _take_lapsed(change: Change, grant: Grant, most: int | None = None) -> int:
     taken = min(grant.remaining, max(0, change.available), grant.remaining if most is None else most)
     if not taken:
         return 0
-    change.put(replace(grant, remaining=grant.remaining - taken))
+    change.put(replace(grant, remaining=grant.remaining - taken, lapsed=grant.lapsed + taken))
     change.balance -= taken
     change.enter(
         "expiry" if grant.state == "expired" else "void",

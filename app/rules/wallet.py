@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from app.rules.notices import Notice
 from app.rules.periods import Per
 
 Category = Literal["paid", "promotional"]
@@ -16,8 +17,22 @@ GrantState = Literal["pending", "active", "expired", "voided"]
 Rollover = Literal["none", "all"]
 HoldStatus = Literal["open", "captured", "released", "expired"]
 EntryKind = Literal[
-    "event", "reversal", "grant", "top_up", "expiry", "adjustment", "void", "hold", "release", "hold_expiry", "settings"
+    "event",
+    "reversal",
+    "grant",
+    "top_up",
+    "refund",
+    "dispute",
+    "dispute_reversal",
+    "expiry",
+    "adjustment",
+    "void",
+    "hold",
+    "release",
+    "hold_expiry",
+    "settings",
 ]
+Alert = Literal["low", "depleted"]
 
 PRIORITY_DEFAULT: Final = 50
 QUIET_KINDS: Final = ("hold", "release", "hold_expiry", "settings")
@@ -25,13 +40,35 @@ QUIET_KINDS: Final = ("hold", "release", "hold_expiry", "settings")
 _NEVER: Final = 2**63 - 1
 
 
+class Taken(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How much of a bought grant was taken back, because its money was refunded or is disputed.
+
+    Of `credits`, `drawn` were still there; `owed` had been spent, so the wallet owed them; the rest had lapsed, and
+    nobody loses them twice. `version` is that of the last entry that moved it, and `refunded` and `disputed` the money
+    that it rested on, in minor units.
+    """
+
+    credits: int
+    drawn: int
+    owed: int
+    version: int
+    refunded: int
+    disputed: int
+
+    @property
+    def had_lapsed(self) -> int:
+        """Those that had lapsed before they could be taken."""
+        return self.credits - self.drawn - self.owed
+
+
 class Grant(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Credits that came in together and are spent together.
 
     `version` is that of the entry that made it, `amount` what was paid for it in minor units of `currency`, and
     `debt_paid` how many of its credits went to a debt of the wallet. One that is expired or voided keeps in
-    `remaining` what the holds that were open then may still need. Of a recurring one (`every`), the newest has
-    `next_at`; `anchor_at` is where its periods are counted from, `period` its number, `ends_at` where they end.
+    `remaining` what the holds that were open then may still need; `lapsed` is what expired or was withdrawn of it. Of
+    a recurring one (`every`), the newest has `next_at`; `anchor_at` is where its periods are counted from, `period`
+    its number, `ends_at` where they end.
     """
 
     id: str
@@ -54,15 +91,17 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     period: int = 0
     next_at: int | None = None
     ends_at: int | None = None
+    lapsed: int = 0
+    taken: Taken | None = None
 
     @property
-    def lapsed(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether it buys nothing new any more."""
         return self.state in ("expired", "voided")
 
     def ended(self, now: int) -> bool:
         """Whether nothing may come back to it: lapsed, or used up before its time came."""
-        return self.lapsed or (self.expires_at is not None and self.expires_at <= now)
+        return self.has_ended or (self.expires_at is not None and self.expires_at <= now)
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -102,11 +141,33 @@ class Member(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     spent_at: int = 0
 
 
+class AutoTopUp(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How a wallet fills itself, and how that goes: a balance below `threshold` charges the saved card for a pack.
+
+    `monthly_limit` bounds what is charged by itself in a calendar month, in minor units of the pack's currency;
+    `charged` is that of the month around `charged_at`. `attempt` is the checkout that is under way, of which there is
+    one at a time. After a failure none is made before `waits_until`; `stopped` says why none is made any more.
+    """
+
+    threshold: int
+    pack: str
+    monthly_limit: int
+    stripe_customer: str | None = None
+    payment_method: str | None = None
+    attempt: str | None = None
+    failures: int = 0
+    waits_until: int | None = None
+    stopped: str | None = None
+    reason: str | None = None
+    charged: int = 0
+    charged_at: int = 0
+
+
 class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One customer's wallet. Version 0 is one that nobody has opened yet.
 
     `debt` is what was spent beyond the grants; `due_at` is a time before which time alone changes nothing, None where
-    it never will.
+    it never will. `alert` is what its operator was last told of its balance, since `alert_at`.
     """
 
     customer_id: str
@@ -128,6 +189,9 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     created_at: int = 0
     last_entry_at: int = 0
     due_at: int | None = None
+    alert: Alert | None = None
+    alert_at: int | None = None
+    auto_top_up: AutoTopUp | None = None
 
     @property
     def available(self) -> int:
@@ -174,6 +238,20 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     request_hash: str | None = None
 
 
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An automatic top-up to be made: what is bought of which pack. `amount` in minor units of `currency`."""
+
+    id: str
+    pack: str
+    description: str
+    credits: int
+    bonus_credits: int
+    bonus_days: int | None
+    amount: int
+    currency: str
+    at: int
+
+
 class State(msgspec.Struct, frozen=True, gc=False):
     """A wallet with what an operation may need of it.
 
@@ -202,6 +280,8 @@ class Applied(msgspec.Struct, frozen=True, gc=False):
         entries: what was written, by version.
         own: the operation's own among them; None where it changed nothing.
         grants, holds, members: those that are new or changed.
+        attempts: automatic top-ups to be made.
+        notices: what is to be told.
 
     """
 
@@ -211,6 +291,8 @@ class Applied(msgspec.Struct, frozen=True, gc=False):
     grants: tuple[Grant, ...] = ()
     holds: tuple[Hold, ...] = ()
     members: tuple[Member, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
 
 def burn_down_order(grant: Grant) -> tuple[int, int, bool, int]:

@@ -15,17 +15,22 @@ from app.rules.operations import (
     Capture,
     ChangeSettings,
     Event,
+    FailTopUp,
     LimitMember,
     MakeHold,
     Operation,
     Release,
     Reverse,
+    TakeBack,
     TopUp,
     VoidGrant,
+    bonus_id_of,
+    grant_id_of,
 )
 from app.rules.pricing import Catalogue
 from app.rules.wallet import Applied, Entry, Grant, Hold, Member, State, Wallet, burn_down_order
 from app.store.catalogue import catalogue_sql, decode_catalogue
+from app.store.checkouts import OF_CHECKOUTS, attempted, moves_of
 from app.store.db import Script, Statement
 from app.store.dialect import Dialect
 from app.store.statements import (
@@ -38,6 +43,7 @@ from app.store.statements import (
     encode_document,
     entry_row,
     grant_moves,
+    grant_row,
     hold_row,
     is_drawn_from,
     ledger_statements,
@@ -45,10 +51,11 @@ from app.store.statements import (
     wallet_row,
 )
 from app.store.wallet_cache import Ground, WalletCache
+from app.store.webhooks import Message, deliveries_of, position_of
 
 log = logging.getLogger("chargly.store")
 
-_WITH_DERIVED_ID: Final = (TopUp, Reverse, Capture, Release, VoidGrant)
+_WITH_DERIVED_ID: Final = (TopUp, FailTopUp, Reverse, Capture, Release, VoidGrant)
 """Operations whose id follows from what they are about: the second of two finds the first one's entry by it."""
 
 _FOR_MEMBERS: Final = (Event, MakeHold, LimitMember)
@@ -137,7 +144,8 @@ def write_batch(
     outcomes = [batch.apply(operation, catalogue, now, welcome_credits) for operation in operations]
     # As a generator: a script is sent the rows of each statement, which a list cannot take.
     yield from (statement for statement in dialect.together([*batch.statements(sql)]))
-    yield from batch.paid_checkouts()
+    # As a generator too.
+    yield from (statement for statement in [*batch.consequences(dialect)])
     if not dialect.is_sqlite and (unopened := batch.unopened(operations)):
         yield sql.unlock_unopened, (encode_document(unopened).decode(),)
     cache.leave(*batch.left())
@@ -239,7 +247,8 @@ class _Batch:
         self._grants: dict[tuple[str, str], Grant] = {}
         self._holds: dict[tuple[str, str], Hold] = {}
         self._members: dict[tuple[str, str], Member] = {}
-        self._paid_checkouts: list[str] = []
+        self._of_checkouts: list[Statement] = []
+        self._messages: list[Message] = []
         self._proof = ""
 
     def apply(self, op: Operation, catalogue: Catalogue, now: int, welcome_credits: int) -> Outcome | ChargeError:
@@ -257,7 +266,9 @@ class _Batch:
             log.exception("operation %s of %s failed", type(op).__name__, op.id)
             return Internal()
         if applied.state is not state:
-            self._take(op, state, applied)
+            self._take(op, state, applied, now)
+        if isinstance(op, OF_CHECKOUTS):
+            self._of_checkouts += moves_of(op)
         return Outcome(applied.own, applied.state.wallet)
 
     def _seen(self, op: Operation) -> Entry | None:
@@ -271,9 +282,9 @@ class _Batch:
             raise NotFound("There is no such thing in this wallet.")
         return entry
 
-    def _take(self, op: Operation, before: State, applied: Applied) -> None:
+    def _take(self, op: Operation, before: State, applied: Applied, now: int) -> None:
         customer_id = op.customer_id
-        whole = not before.wallet.version or isinstance(op, ChangeSettings)
+        whole = not before.wallet.version or isinstance(op, ChangeSettings) or _is_set(before, applied.state)
         (self._made_or_set if whole else self._moved).add(customer_id)
         self._states[customer_id] = applied.state
         self._entries += applied.entries
@@ -282,14 +293,16 @@ class _Batch:
         if applied.holds or applied.members:
             self._holds.update(((customer_id, hold.id), hold) for hold in applied.holds)
             self._members.update(((customer_id, member.member), member) for member in applied.members)
+        if applied.attempts:
+            self._of_checkouts += [attempted(customer_id, attempt) for attempt in applied.attempts]
+        if applied.notices:
+            self._messages += _messages(op, applied, now)
         if applied.own is None:
             return
         if op.key is not None:
             self._by_key[customer_id, op.key] = applied.own
         if isinstance(op, _WITH_DERIVED_ID):
             self._by_id[op.id] = applied.own
-            if isinstance(op, TopUp):
-                self._paid_checkouts.append(op.checkout_id)
         else:  # another process can write an entry with an id that is derived, but none with one made by chance
             self._proof = op.id
 
@@ -302,7 +315,7 @@ class _Batch:
         for key, grant in self._grants.items():
             before = self._grants_there.get(key)
             if before is None:
-                made.append((key[0], *astuple(grant)))
+                made.append(grant_row(key[0], grant))
             elif is_drawn_from(before, grant):
                 drawn.append((*key, grant.remaining))
             else:
@@ -314,10 +327,11 @@ class _Batch:
         yield from sql.members_upsert.statements([(id, *astuple(one)) for (id, _), one in self._members.items()])
         yield from sql.entries_insert.statements([entry_row(entry) for entry in self._entries])
 
-    def paid_checkouts(self) -> Iterator[Statement]:
-        """Marks the checkouts whose money has come."""
-        for checkout_id in self._paid_checkouts:
-            yield "UPDATE checkouts SET status = 'paid' WHERE id = ?", (checkout_id,)
+    def consequences(self, dialect: Dialect) -> Iterator[Statement]:
+        """What operations lead to beside the ledger: checkouts that move or are to be made, and what is to be told."""
+        yield from self._of_checkouts
+        if self._messages:
+            yield deliveries_of(dialect, self._messages)
 
     def unopened(self, operations: Iterable[Operation]) -> list[str]:
         """Wallets that were made to be locked, and that no operation opened."""
@@ -339,6 +353,24 @@ class _Batch:
         return [
             WalletChange(self._states[customer_id].wallet, tuple(entries)) for customer_id, entries in by_wallet.items()
         ]
+
+
+def _is_set(before: State, after: State) -> bool:
+    """Whether more of a wallet changed than operations move as a rule."""
+    return before.wallet.alert != after.wallet.alert or before.wallet.auto_top_up is not after.wallet.auto_top_up
+
+
+def _messages(op: Operation, applied: Applied, now: int) -> Iterator[Message]:
+    """What a wallet has to say of an operation, in the order in which it came to pass."""
+    for number, notice in enumerate(applied.notices):
+        yield Message(
+            id=f"msg_{op.id}_{number}",
+            type=notice.type,
+            customer_id=op.customer_id,
+            position=position_of(notice.version, number),
+            data=notice.data,
+            at=now,
+        )
 
 
 class _Named(NamedTuple):
@@ -374,6 +406,10 @@ def _named_by(operations: Sequence[Operation]) -> _Named | None:
                 named.members.append((op.customer_id, op.member))
         elif isinstance(op, VoidGrant):
             named.grants.append((op.customer_id, op.grant_id))
+        elif isinstance(op, TakeBack):
+            named.grants.append((op.customer_id, grant_id_of(op.checkout_id)))
+            named.grants.append((op.customer_id, bonus_id_of(op.checkout_id)))
+            named.payers.append(op.customer_id)
         elif isinstance(op, Reverse):
             named.grants.extend((op.customer_id, grant_id) for grant_id, _ in op.event.draws or ())
             named.payers.append(op.customer_id)

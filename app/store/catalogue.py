@@ -6,15 +6,18 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 from sqlalchemy import select
 
 from app.config import Limits
 from app.errors import InvalidRequest, NotFound, Unavailable, VersionConflict
+from app.rules.packs import Pack
 from app.rules.pricing import Catalogue, Price
 from app.store import schema
 from app.store.db import Database, Script
 from app.store.dialect import Dialect
-from app.store.ids import now_ms
+from app.store.ids import new_id, now_ms
+from app.store.webhooks import Message, deliveries_of
 
 log = logging.getLogger("chargly.store")
 
@@ -23,7 +26,6 @@ _IN_FORCE: Final = (
 )
 _BUMP: Final = "UPDATE instance SET generation = generation + 1"
 """First in a transaction: its lock on the row lets one process at a time change the catalogue."""
-_LOCK: Final = "UPDATE instance SET generation = generation"
 
 
 class PriceVersion(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,34 +43,43 @@ class PriceVersion(msgspec.Struct, frozen=True, kw_only=True):
 _VERSION_COLUMNS: Final = PriceVersion.__struct_fields__
 
 
-class Pack(msgspec.Struct, frozen=True, kw_only=True):
-    """Credits on sale: `amount` in minor units of `currency`."""
-
-    code: str
-    name: str
-    credits: int
-    amount: int
-    currency: str
+_PACK_COLUMNS: Final = Pack.__struct_fields__
 
 
 class _Decoded(msgspec.Struct):
     generation: int
     prices: list[Price]
+    packs: list[Pack]
 
 
 @cache
 def catalogue_sql(dialect: Dialect) -> str:
-    """The statement that reads the prices in force and their generation: one row, of one column of JSON."""
+    """The statement that reads the prices in force and the packs on sale: one row, of one column of JSON."""
     fields = {name: name for name in ("event", "version", "credits", "label")}
     price = dialect.json_object(fields | {"per_model": dialect.document("per_model")})
-    whole = {"generation": "(SELECT generation FROM instance)", "prices": dialect.json_rows(price, _IN_FORCE)}
+    pack = dialect.json_object(
+        {name: name for name in _PACK_COLUMNS}
+        | {
+            "currencies": dialect.document("currencies"),
+            "expires_with_period": dialect.boolean("expires_with_period"),
+        }
+    )
+    whole = {
+        "generation": "(SELECT generation FROM instance)",
+        "prices": dialect.json_rows(price, _IN_FORCE),
+        "packs": dialect.json_rows(pack, "packs WHERE archived = 0"),
+    }
     return f"SELECT {dialect.json_object(whole)}"
 
 
 def decode_catalogue(text: str) -> Catalogue:
     """The catalogue from the one row of `catalogue_sql`."""
     decoded = msgspec.json.decode(text, type=_Decoded)
-    return Catalogue(decoded.generation, {price.event: price for price in decoded.prices})
+    return Catalogue(
+        decoded.generation,
+        {price.event: price for price in decoded.prices},
+        {pack.code: pack for pack in decoded.packs},
+    )
 
 
 class CatalogueStore:
@@ -158,7 +169,7 @@ class CatalogueStore:
             now = now_ms()
             row = (event, version, credits, label, text, 0, now, actor)
             yield _INSERT_PRICE, row
-            return PriceVersion(
+            made = PriceVersion(
                 event=event,
                 version=version,
                 credits=credits,
@@ -167,6 +178,8 @@ class CatalogueStore:
                 archived=False,
                 created_at=now,
             )
+            yield deliveries_of(self._db.dialect, [_told_of(made)])
+            return made
 
         made = await self._db.transact(script)
         await self._refresh()
@@ -185,7 +198,10 @@ class CatalogueStore:
             latest = yield from self._latest(event, None)
             if latest is None or latest.archived:
                 raise NotFound(f"The event {event!r} has no price of its own.", event=event)
-            yield _ARCHIVE_PRICE, (now_ms(), actor, event, latest.version)
+            now = now_ms()
+            yield _ARCHIVE_PRICE, (now, actor, event, latest.version)
+            ended = replace(latest, version=latest.version + 1, archived=True, created_at=now)
+            yield deliveries_of(self._db.dialect, [_told_of(ended)])
 
         await self._db.transact(script)
         await self._refresh()
@@ -207,31 +223,35 @@ class CatalogueStore:
 
     async def packs(self) -> list[Pack]:
         """The packs on sale, cheapest first."""
-        table = schema.packs
-        columns = [table.c[name] for name in Pack.__struct_fields__]
-        query = select(*columns).where(table.c.archived == 0).order_by(table.c.amount, table.c.code)
-        return [_pack(row) for row in await self._db.fetch_all(query)]
+        packs = (await self.fresh()).packs.values()
+        return sorted(packs, key=lambda pack: (pack.amount, pack.code))
 
     async def pack(self, code: str) -> Pack | None:
         """A pack on sale, by its code."""
-        return next((pack for pack in await self.packs() if pack.code == code), None)
+        return (await self.fresh()).packs.get(code)
 
     async def put_pack(self, pack: Pack) -> None:
         """Sets a pack; checkouts made before keep what they were made with.
 
         Raises:
-            InvalidRequest: there are as many packs as there may be.
+            InvalidRequest: there are as many packs as there may be, or another one has its `stripe_price`.
 
         """
+        row = [*map(_column, msgspec.structs.astuple(pack)), now_ms()]
 
         def script() -> Script[None]:
-            yield _LOCK, ()
+            yield _BUMP, ()
             [[count]] = yield "SELECT count(*) FROM packs WHERE archived = 0 AND code <> ?", (pack.code,)
             if count >= self._limits.packs_max:
                 raise InvalidRequest(f"There may be {self._limits.packs_max} packs at most.", field="code")
-            yield _PUT_PACK, (pack.code, pack.name, pack.credits, pack.amount, pack.currency, now_ms())
+            if pack.stripe_price is not None:
+                mapped = yield _MAPPED, (pack.stripe_price, pack.code)
+                if mapped:
+                    raise InvalidRequest(f"stripe_price: the pack {mapped[0][0]!r} has it.", field="stripe_price")
+            yield _PUT_PACK, row
 
         await self._db.transact(script)
+        await self._refresh()
 
     async def archive_pack(self, code: str) -> None:
         """Takes a pack off sale.
@@ -241,31 +261,43 @@ class CatalogueStore:
 
         """
 
-        def script() -> Script[list[Any]]:
-            return (
-                yield (
-                    "UPDATE packs SET archived = 1, updated_at = ? WHERE code = ? AND archived = 0 RETURNING code",
-                    (now_ms(), code),
-                )
-            )
+        def script() -> Script[None]:
+            yield _BUMP, ()
+            archived = yield _ARCHIVE_PACK, (now_ms(), code)
+            if not archived:
+                raise NotFound(f"There is no pack {code!r}.", pack=code)
 
-        if not await self._db.transact(script):
-            raise NotFound(f"There is no pack {code!r}.", pack=code)
+        await self._db.transact(script)
+        await self._refresh()
 
 
 _ARCHIVE_PRICE: Final = (
     "INSERT INTO prices SELECT event, version + 1, credits, label, per_model, 1, ?, ? FROM prices"
     " WHERE event = ? AND version = ?"
 )
+_ARCHIVE_PACK: Final = "UPDATE packs SET archived = 1, updated_at = ? WHERE code = ? AND archived = 0 RETURNING code"
 _PUT_PACK: Final = (
-    "INSERT INTO packs (code, name, credits, amount, currency, archived, updated_at) VALUES (?, ?, ?, ?, ?, 0, ?)"
-    " ON CONFLICT (code) DO UPDATE SET name = excluded.name, credits = excluded.credits, amount = excluded.amount,"
-    " currency = excluded.currency, archived = 0, updated_at = excluded.updated_at"
+    f"INSERT INTO packs ({', '.join(_PACK_COLUMNS)}, updated_at, archived)"
+    f" VALUES ({', '.join('?' * len(_PACK_COLUMNS))}, ?, 0) ON CONFLICT (code) DO UPDATE SET archived = 0,"
+    f" {', '.join(f'{name} = excluded.{name}' for name in (*_PACK_COLUMNS[1:], 'updated_at'))}"
 )
+_MAPPED: Final = "SELECT code FROM packs WHERE archived = 0 AND stripe_price = ? AND code <> ?"
 _INSERT_PRICE: Final = (
     "INSERT INTO prices (event, version, credits, label, per_model, archived, created_at, actor)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
+
+
+def _told_of(price: PriceVersion) -> Message:
+    names = ("event", "version", "credits", "label", "per_model", "archived")
+    return Message(
+        id=new_id("msg", ""),
+        type="price.changed",
+        customer_id="",
+        position=price.version,
+        data={name: getattr(price, name) for name in names},
+        at=price.created_at,
+    )
 
 
 def _price_version(row: Sequence[Any]) -> PriceVersion:
@@ -281,5 +313,8 @@ def _price_version(row: Sequence[Any]) -> PriceVersion:
     )
 
 
-def _pack(row: Any) -> Pack:
-    return Pack(code=row.code, name=row.name, credits=row.credits, amount=row.amount, currency=row.currency)
+def _column(value: Any) -> Any:
+    """A field of a pack as its table has it."""
+    if isinstance(value, Mapping):
+        return msgspec.json.encode(value, order="deterministic").decode()
+    return int(value) if isinstance(value, bool) else value

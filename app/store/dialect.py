@@ -58,6 +58,10 @@ class Dialect:
             return f"(SELECT value FROM json_each({parameter}))"
         return f"(SELECT json_array_elements_text(CAST({parameter} AS json)))"
 
+    def json_values(self, parameter: str) -> str:
+        """The elements of a parameter that is a JSON array, one in each row's `value`, for FROM."""
+        return f"json_each({parameter})" if self.is_sqlite else f"json_array_elements(CAST({parameter} AS json))"
+
     def listed_pairs(self, parameter: str) -> str:
         """The rows of a parameter that is a JSON array of pairs of texts, for `(a, b) IN`."""
         if self.is_sqlite:

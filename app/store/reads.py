@@ -8,7 +8,7 @@ import msgspec
 from msgspec.structs import replace
 from sqlalchemy import Select, and_, literal_column, or_, select
 
-from app.rules.wallet import QUIET_KINDS, Entry, Hold, Member, State, Wallet
+from app.rules.wallet import QUIET_KINDS, Entry, Hold, Member, State, Taken, Wallet
 from app.store import schema
 from app.store.batch import states
 from app.store.db import Database
@@ -64,6 +64,14 @@ async def state(db: Database, customer_id: str, *, member: str | None = None) ->
         return None
     known = None if member is None else await read_member(db, customer_id, member)
     return (replace(found, members={known.member: known}) if known else found), read.now
+
+
+async def taken_version(db: Database, customer_id: str, grant_id: str) -> int:
+    """The version of the last entry that took a bought grant back, or gave of it; 0 where none did."""
+    table = schema.grants
+    query = select(table.c.taken).where(table.c.customer_id == customer_id, table.c.id == grant_id)
+    row = await db.fetch_one(query)
+    return 0 if row is None or row.taken is None else msgspec.json.decode(row.taken, type=Taken).version
 
 
 async def read_member(db: Database, customer_id: str, member: str) -> Member | None:

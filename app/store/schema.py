@@ -26,7 +26,7 @@ from app.config import BALANCE_MAX
 APPLICATION_ID: Final = 0x43484752
 """`CHGR` in SQLite's header: a file with another one is not ours."""
 
-REVISION: Final = "0003"
+REVISION: Final = "0004"
 """The newest migration, which makes the tables what they are below."""
 
 GRANT_LIVE: Final = "(remaining > 0 OR next_at IS NOT NULL)"
@@ -93,6 +93,9 @@ wallets = _table(
     _whole("created_at"),
     _whole("last_entry_at"),
     _whole("due_at", null=True),
+    _text("alert", null=True),
+    _whole("alert_at", null=True),
+    _text("auto_top_up", null=True),
     PrimaryKeyConstraint("customer_id"),
     CheckConstraint(f"balance BETWEEN -{BALANCE_MAX} AND {BALANCE_MAX}", name="balance"),
     CheckConstraint("held >= 0", name="held"),
@@ -144,6 +147,8 @@ grants = _table(
     _whole("period", default=0),
     _whole("next_at", null=True),
     _whole("ends_at", null=True),
+    _whole("lapsed", default=0),
+    _text("taken", null=True),
     PrimaryKeyConstraint("customer_id", "id"),
     ForeignKeyConstraint(["customer_id"], ["wallets.customer_id"]),
     CheckConstraint("remaining BETWEEN 0 AND credits", name="remaining"),
@@ -152,6 +157,15 @@ grants = _table(
     _partial_index("grants_live", "customer_id", GRANT_LIVE),
     Index(
         "grants_paid_debt", "customer_id", sqlite_where=text("debt_paid > 0"), postgresql_where=text("debt_paid > 0")
+    ),
+    # Those that expire soon. With the state or what remains in it, PostgreSQL would write to it for each event.
+    Index(
+        "grants_expiring",
+        "expires_at",
+        "customer_id",
+        "id",
+        sqlite_where=text("expires_at IS NOT NULL"),
+        postgresql_where=text("expires_at IS NOT NULL"),
     ),
 )
 
@@ -245,6 +259,13 @@ packs = _table(
     _text("currency"),
     _whole("archived"),
     _whole("updated_at"),
+    _whole("bonus_credits", default=0),
+    _whole("bonus_days", null=True),
+    Column("currencies", _Text, nullable=False, server_default=text("'{}'")),
+    _whole("amount_min", null=True),
+    _whole("amount_max", null=True),
+    _text("stripe_price", null=True),
+    _whole("expires_with_period", default=1),
     PrimaryKeyConstraint("code"),
     CheckConstraint("credits > 0", name="credits"),
     CheckConstraint("amount > 0", name="amount"),
@@ -266,8 +287,27 @@ checkouts = _table(
     _whole("expires_at"),
     _text("idempotency_key", null=True),
     _text("request_hash", null=True),
+    Column("kind", _Text, nullable=False, server_default=text("'checkout'")),
+    _whole("bonus_credits", default=0),
+    _whole("bonus_days", null=True),
+    _whole("credits_expire_at", null=True),
+    _whole("save_card", default=0),
+    _text("payment_intent", null=True),
+    _text("stripe_customer", null=True),
+    _text("payment_method", null=True),
+    _whole("amount_paid", null=True),
+    _whole("amount_refunded", default=0),
+    _whole("amount_disputed", default=0),
+    _text("failure", null=True),
+    _whole("asked", default=0),
+    _whole("ask_at", null=True),
     PrimaryKeyConstraint("id"),
     CheckConstraint("credits > 0", name="credits"),
+    CheckConstraint("kind IN ('checkout', 'auto_top_up', 'subscription')", name="kind"),
+    # What Stripe is asked about next, and what it names by its own ids.
+    _partial_index("checkouts_to_ask", "ask_at", "ask_at IS NOT NULL"),
+    _partial_index("checkouts_by_payment", "payment_intent", "payment_intent IS NOT NULL"),
+    Index("checkouts_of_customer", "customer_id", "id"),
     Index(
         "checkouts_by_key",
         "customer_id",
@@ -297,4 +337,85 @@ leases = _table(
     _text("holder"),
     _whole("until"),
     PrimaryKeyConstraint("name"),
+)
+
+stripe_customers = _table(
+    "stripe_customers",
+    _text("customer_id"),
+    _text("stripe_customer"),
+    _text("payment_method", null=True),
+    _whole("updated_at"),
+    PrimaryKeyConstraint("customer_id"),
+    Index("stripe_customers_by_theirs", "stripe_customer"),
+)
+
+marks = _table(
+    "marks",
+    _text("name"),
+    _whole("at"),
+    PrimaryKeyConstraint("name"),
+)
+
+webhook_endpoints = _table(
+    "webhook_endpoints",
+    _text("id"),
+    _text("url"),
+    # Types with a space around each, so that one is found by LIKE; '*' is every type.
+    _text("events"),
+    _text("description", null=True),
+    _text("secret"),
+    _text("former_secret", null=True),
+    _whole("former_until", null=True),
+    _text("disabled", null=True),
+    _whole("failing_since", null=True),
+    _whole("created_at"),
+    _whole("updated_at"),
+    PrimaryKeyConstraint("id"),
+)
+
+webhook_deliveries = _table(
+    "webhook_deliveries",
+    _text("id"),
+    _text("endpoint_id"),
+    _text("message_id"),
+    _text("customer_id"),
+    # Where it stands among what one wallet has to say: its version, and which of that version's.
+    _whole("position"),
+    _text("type"),
+    _text("payload"),
+    _text("status"),
+    _whole("attempts"),
+    _whole("next_at"),
+    _whole("created_at"),
+    _whole("ended_at", null=True),
+    _whole("answer_status", null=True),
+    _text("error", null=True),
+    PrimaryKeyConstraint("id"),
+    CheckConstraint("status IN ('pending', 'delivered', 'failed')", name="status"),
+    Index(
+        "webhook_deliveries_pending",
+        "endpoint_id",
+        "customer_id",
+        "position",
+        sqlite_where=text("status = 'pending'"),
+        postgresql_where=text("status = 'pending'"),
+    ),
+    Index(
+        "webhook_deliveries_next",
+        "endpoint_id",
+        "next_at",
+        sqlite_where=text("status = 'pending'"),
+        postgresql_where=text("status = 'pending'"),
+    ),
+    _partial_index("webhook_deliveries_ended", "ended_at", "ended_at IS NOT NULL"),
+    Index("webhook_deliveries_of_endpoint", "endpoint_id", "created_at", "id"),
+    Index(
+        "webhook_deliveries_not_delivered",
+        "endpoint_id",
+        "status",
+        "created_at",
+        "id",
+        sqlite_where=text("status <> 'delivered'"),
+        postgresql_where=text("status <> 'delivered'"),
+    ),
 )

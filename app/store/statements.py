@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import astuple
 
-from app.rules.wallet import Entry, Grant, Hold, Member, Wallet
+from app.rules.wallet import AutoTopUp, Entry, Grant, Hold, Member, Taken, Wallet
 from app.store import schema
 from app.store.dialect import Dialect, Insert, Update
 
@@ -31,7 +31,7 @@ WALLET_MOVES: Final = (
     "due_at",
 )
 """What operations move in a wallet that is there, apart from its settings."""
-GRANT_MOVES: Final = ("state", "version", "credits", "remaining", "debt_paid", "next_at")
+GRANT_MOVES: Final = ("state", "version", "credits", "remaining", "debt_paid", "next_at", "lapsed", "taken")
 """What changes of a grant once it is made."""
 _GRANT_COLUMNS: Final = Grant.__struct_fields__
 _HOLD_COLUMNS: Final = Hold.__struct_fields__
@@ -40,6 +40,8 @@ _ENTRY_DOCUMENTS: Final = ("draws", "metadata", "detail")
 _ENTRY_DOCUMENT_POSITIONS: Final = tuple(ENTRY_COLUMNS.index(name) for name in _ENTRY_DOCUMENTS)
 _HOLD_METADATA: Final = _HOLD_COLUMNS.index("metadata")
 _FROZEN: Final = WALLET_COLUMNS.index("frozen")
+_AUTO_TOP_UP: Final = WALLET_COLUMNS.index("auto_top_up")
+_TAKEN: Final = _GRANT_COLUMNS.index("taken")
 
 encode_document: Final = msgspec.json.Encoder(order="deterministic").encode
 
@@ -231,8 +233,11 @@ class LedgerStatements:
 
     @property
     def _wallet_json(self) -> str:
-        columns = [self._dialect.boolean(name) if name == "frozen" else name for name in WALLET_COLUMNS]
-        return self._dialect.json_array(columns)
+        columns = {name: name for name in WALLET_COLUMNS} | {
+            "frozen": self._dialect.boolean("frozen"),
+            "auto_top_up": self._dialect.document("auto_top_up"),
+        }
+        return self._dialect.json_array([*columns.values()])
 
     @property
     def _entry_json(self) -> str:
@@ -241,7 +246,7 @@ class LedgerStatements:
 
     @property
     def _grant_json(self) -> str:
-        return self._owned(_GRANT_COLUMNS)
+        return self._owned([self._dialect.document(name) if name == "taken" else name for name in _GRANT_COLUMNS])
 
     @property
     def _hold_json(self) -> str:
@@ -261,13 +266,36 @@ def wallet_row(wallet: Wallet) -> list[Any]:
     """A wallet as its table has it."""
     row = list(astuple(wallet))
     row[_FROZEN] = int(wallet.frozen)
+    row[_AUTO_TOP_UP] = document_of(wallet.auto_top_up)
     return row
+
+
+def document_of(value: Any) -> str | None:
+    """Something as a column of JSON text has it."""
+    return None if value is None else encode_document(value).decode()
 
 
 def wallet_of(row: Sequence[Any]) -> Wallet:
     """The wallet of a row of `WALLET_COLUMNS`."""
     columns = dict(zip(WALLET_COLUMNS, row, strict=True))
-    return Wallet(**columns | {"frozen": bool(columns["frozen"])})
+    auto = columns["auto_top_up"]
+    decoded = None if auto is None else msgspec.json.decode(auto, type=AutoTopUp)
+    return Wallet(**columns | {"frozen": bool(columns["frozen"]), "auto_top_up": decoded})
+
+
+def grant_row(customer_id: str, grant: Grant) -> tuple[Any, ...]:
+    """A grant as its table has it."""
+    row = list(astuple(grant))
+    row[_TAKEN] = document_of(grant.taken)
+    return (customer_id, *row)
+
+
+def grant_of(row: Sequence[Any]) -> Grant:
+    """The grant of a row of its columns, without the customer."""
+    columns = dict(zip(_GRANT_COLUMNS, row, strict=True))
+    if columns["taken"] is not None:
+        columns["taken"] = msgspec.json.decode(columns["taken"], type=Taken)
+    return Grant(**columns)
 
 
 def wallet_moves(wallet: Wallet) -> tuple[Any, ...]:
@@ -295,6 +323,8 @@ def is_drawn_from(before: Grant, after: Grant) -> bool:
         and before.version == after.version
         and before.debt_paid == after.debt_paid
         and before.next_at == after.next_at
+        and before.lapsed == after.lapsed
+        and before.taken is after.taken
     )
 
 
@@ -309,6 +339,8 @@ def grant_moves(customer_id: str, grant: Grant) -> tuple[Any, ...]:
         grant.remaining,
         grant.debt_paid,
         grant.next_at,
+        grant.lapsed,
+        document_of(grant.taken),
     )
 
 

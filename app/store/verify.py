@@ -11,7 +11,7 @@ from app.rules.audit import AUDITED_COLUMNS, Mismatch, WalletAudit
 from app.rules.wallet import Grant, Hold, Member
 from app.store.db import Database, Snapshot
 from app.store.schema import HOLD_OPEN
-from app.store.statements import WALLET_COLUMNS, wallet_of
+from app.store.statements import WALLET_COLUMNS, grant_of, wallet_of
 
 T = TypeVar("T")
 _HOLD_COLUMNS: Final = tuple(name for name in Hold.__struct_fields__ if name != "metadata")
@@ -157,7 +157,7 @@ class _Rows:
 
 
 def _grant(row: Sequence[Any]) -> Grant:
-    return Grant(**dict(zip(Grant.__struct_fields__, row[1:], strict=True)))
+    return grant_of(row[1:])
 
 
 def _hold(row: Sequence[Any]) -> Hold:

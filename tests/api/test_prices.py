@@ -136,7 +136,15 @@ def test_a_pack_is_set_changed_and_taken_off_sale(new_server: StartServer) -> No
 
     with new_server().client() as api:
         pack = {"name": "Big", "credits": 9000, "amount": 9900, "currency": "eur"}
-        assert api.put("/v1/packs/big_9000", json=pack).json() == {"code": "big_9000", **pack}
+        made = api.put("/v1/packs/big_9000", json=pack).json()
+        assert made == {"code": "big_9000", **pack} | {
+            "bonus_credits": 0,
+            "bonus_days": None,
+            "currencies": {},
+            "custom_amount": None,
+            "stripe_price": None,
+            "expires_with_period": True,
+        }
         assert codes() == ["chargly_500", "chargly_1200", "big_9000"]
         assert api.put("/v1/packs/big_9000", json=pack | {"amount": 500}).json()["amount"] == 500
         assert codes() == ["big_9000", "chargly_500", "chargly_1200"]

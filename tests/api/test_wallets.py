@@ -34,6 +34,8 @@ def test_a_wallet_is_made_once_and_then_told_as_it_stands(api: httpx.Client, cus
         "overdraft_limit": 0,
         "spend_limit": None,
         "spent": {"day": 0, "week": 0, "month": 0},
+        "alert": None,
+        "alert_at": None,
         "auto_top_up": None,
         "grants": [],
     }

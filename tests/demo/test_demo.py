@@ -13,7 +13,10 @@ from app.config import Config
 from app.demo import welcome, with_sandbox
 
 GOOD, DECLINED, REAL = "4242 4242 4242 4242", "4000000000000002", "5555555555554444"
-DEMO_ROUTES = ["/demo", "/demo/state", "/demo/token", "/sandbox/sessions/cs_1", "/sandbox/pay/cs_1"]
+DEMO_ROUTES = [
+    *("/demo", "/demo/state", "/demo/token"),
+    *("/sandbox", "/sandbox/payments", "/sandbox/sessions/cs_1", "/sandbox/pay/cs_1", "/sandbox/v1/events"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,16 @@ def shared_stripe() -> Iterator[StripeStandIn]:
 @pytest.fixture
 def stripe(shared_stripe: StripeStandIn) -> Iterator[StripeStandIn]:
     """The stand-in, which behaves again after each test."""
-    shared_stripe.asked.clear()
+    shared_stripe.behave()
     yield shared_stripe
-    shared_stripe.answer = None
-    shared_stripe.drip = False
+    shared_stripe.behave()
+
+
+@pytest.fixture
+def own_stripe() -> Iterator[StripeStandIn]:
+    """A stand-in of one test alone, whose account nobody else has used."""
+    with StripeStandIn() as stand_in:
+        yield stand_in
 
 
 @pytest.fixture(scope="session")

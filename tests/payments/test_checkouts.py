@@ -73,7 +73,6 @@ def test_a_buyer_is_never_sent_elsewhere(buy: Buy, field: str, url: str) -> None
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
-        ({"pack": "nothing"}, "pack"),
         ({"pack": ""}, "pack"),
         ({"customer_id": "a/b"}, "customer_id"),
         ({"amount": 1}, "amount"),
@@ -81,6 +80,10 @@ def test_a_buyer_is_never_sent_elsewhere(buy: Buy, field: str, url: str) -> None
 )
 def test_a_bad_checkout_is_refused_by_its_field(buy: Buy, fields: dict[str, Any], field: str) -> None:
     assert error_of(buy(**fields), 400, "invalid_request")["field"] == field
+
+
+def test_an_unknown_pack_is_not_found(buy: Buy) -> None:
+    assert error_of(buy(pack="nothing"), 404, "not_found")["field"] == "pack"
 
 
 def test_a_token_buys_for_its_own_wallet_alone(server: ServerProcess, customer: str, stripe: StripeStandIn) -> None:

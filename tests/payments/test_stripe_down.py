@@ -21,7 +21,7 @@ def hurried(stripe: StripeStandIn) -> Config:
     """The configuration of a gateway that waits a fifth of a second, and tries twice."""
     return Config(
         stripe_secret_key="sk_test_stand_in",
-        stripe_webhook_secret="whsec_x",
+        stripe_webhook_secrets=("whsec_x",),
         stripe_api_base=stripe.address,
         limits=Limits(stripe_timeout_seconds=0.2, stripe_retries_max=1),
     )
@@ -33,7 +33,7 @@ async def unavailable_within(config: Config, seconds_max: float) -> None:
     begun = time.monotonic()
     try:
         with pytest.raises(StripeUnavailable):
-            await gateway.read_session("cs_test_1")
+            await gateway.api.read_session("cs_test_1")
     finally:
         await gateway.close()
     assert time.monotonic() - begun < seconds_max

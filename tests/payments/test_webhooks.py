@@ -14,7 +14,7 @@ from payments.stripe_stand_in import WEBHOOK_SECRET, StripeStandIn, deliver, eve
 from serving import ServerProcess, balance, error_of
 
 from app.errors import InvalidRequest
-from app.payments.messages import check_signature
+from app.payments.signing import check_signature
 
 NOW = 1_800_000_000
 YEARS = 10 * 365 * 86_400
@@ -28,7 +28,7 @@ def signed(payload: bytes, secret: str = WEBHOOK_SECRET, at: int | None = None) 
 
 def refused(payload: bytes, header: str | None, now: int = NOW) -> bool:
     try:
-        check_signature(payload, header, WEBHOOK_SECRET, now, 300)
+        check_signature(payload, header, (WEBHOOK_SECRET,), now, 300)
     except InvalidRequest:
         return True
     return False

@@ -76,7 +76,7 @@ def top_up(credits: int, id: str = "top_1") -> TopUp:
         id=id,
         credits=credits,
         checkout_id="co_1",
-        description="Top-up: Starter",
+        description="Starter",
         amount=1000,
         currency="usd",
     )

@@ -8,6 +8,7 @@ gather in `told` as (kind, credits, {grant id: credits drawn}).
 import calendar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from typing import Any
 
 from app.errors import (
@@ -49,6 +50,11 @@ class Lot:
     period: int = 0
     comes_again: int | None = None
     ends_for_good: int | None = None
+    gone: int = 0
+    """What expired or was withdrawn of it."""
+    taken: dict[str, int] = field(default_factory=lambda: {"drawn": 0, "owed": 0, "gone": 0})
+    """What was taken back because its money went back: from it, from the wallet, and of what was gone already."""
+    taken_at_age: int = 0
 
     @property
     def lapsed(self) -> bool:
@@ -226,6 +232,7 @@ class Model:
         taken = taken if most is None else min(taken, most)
         if taken:
             lot.left -= taken
+            lot.gone += taken
             self._tell("void" if lot.state == "voided" else "expiry", -taken, {lot.id: taken})
 
     # Credits coming in
@@ -271,6 +278,7 @@ class Model:
         pending = lot.state == "pending"
         taken = lot.left if pending else min(lot.left, max(0, self.available))
         lot.left -= taken
+        lot.gone += taken
         lot.state, lot.comes_again = "voided", None
         self._tell("settings" if pending else "void", 0 if pending else -taken, {id: taken})
 
@@ -387,13 +395,19 @@ class Model:
         """Pays the debt, then the grants it came from, the last drawn first, then those that paid its debt."""
         event = self.spent[id]
         event.reversed = True
-        left = event.credits
+        draws, *anew = self._return(event.credits, event.draws, event.age)
+        self._tell("reversal", event.credits, draws)
+        self._give_anew(id.partition("_")[2], *anew)
+
+    def _return(self, credits: int, drawn: list[tuple[str, int]], age: int) -> tuple[dict[str, int], int, int]:
+        """Gives credits back that were taken at an age; gives the draws, what is for a day, and what is for nobody."""
+        left = credits
         paid = min(left, self.debt)
         self.debt -= paid
         left -= paid
         draws: dict[str, int] = {}
         for_a_day = 0
-        for grant_id, taken in reversed(event.draws):
+        for grant_id, taken in reversed(drawn):
             lot = self.lots[grant_id]
             returned = min(taken, left)
             left -= returned
@@ -404,7 +418,7 @@ class Model:
                 lot.to_debt += taken - returned
                 draws[grant_id] = draws.get(grant_id, 0) - returned
         payers = [lot for lot in self.lots.values() if lot.to_debt]
-        for lot in sorted(payers, key=lambda lot: (lot.age < event.age, lot.age)):
+        for lot in sorted(payers, key=lambda lot: (lot.age < age, lot.age)):
             returned = min(lot.to_debt, left)
             left -= returned
             lot.to_debt -= returned
@@ -413,13 +427,72 @@ class Model:
             else:
                 lot.left += returned
                 draws[lot.id] = draws.get(lot.id, 0) - returned
-        self._tell("reversal", event.credits, draws)
-        for suffix, credits, ends in (("d", for_a_day, self.now + DAY), ("", left, None)):
+        return draws, for_a_day, left
+
+    def _give_anew(self, tail: str, for_a_day: int, for_ever: int) -> None:
+        for suffix, credits, ends in (("d", for_a_day, self.now + DAY), ("", for_ever, None)):
             if credits:
-                made = f"grant_{id.partition('_')[2]}{suffix}"
+                made = f"grant_{tail}{suffix}"
                 self.lots[made] = Lot(
                     id=made, age=self._older(), credits=credits, left=credits, paid=False, starts=self.now, ends=ends
                 )
+
+    # Money that goes back
+
+    def move_money(self, id: str, bought: list[str], share: Fraction, kind: str) -> None:
+        """Brings what a payment bought to the share of its money that has gone: taken of each as large a part of it."""
+        lots = [self.lots[lot_id] for lot_id in bought]
+        more = {lot.id: int(lot.credits * share) - sum(lot.taken.values()) for lot in lots}
+        lots = [lot for lot in lots if more[lot.id]]
+        if not lots:
+            return
+        if max(more.values()) > 0:
+            credits, draws = self._take(lots, more)
+        else:
+            credits, draws = self._restore(id, lots, more)
+        age = self._older()
+        for lot in lots:
+            lot.taken_at_age = age
+        self._tell(kind, credits, draws)
+
+    def _take(self, lots: list[Lot], more: dict[str, int]) -> tuple[int, dict[str, int]]:
+        draws: dict[str, int] = {}
+        before = self.balance
+        for lot in lots:
+            drawn = min(more[lot.id], lot.left)
+            of_gone = min(more[lot.id] - drawn, lot.gone - lot.taken["gone"])
+            owed = more[lot.id] - drawn - of_gone
+            lot.left -= drawn
+            self.debt += owed
+            draws[lot.id] = drawn
+            for name, credits in (("drawn", drawn), ("gone", of_gone), ("owed", owed)):
+                lot.taken[name] += credits
+        credits = self.balance - before
+        for lot_id, paid in self._burn(
+            min(self.debt, sum(one.left for one in self.lots.values() if one.state == "active"))
+        ):
+            self.debt -= paid
+            self.lots[lot_id].to_debt += paid
+            draws[lot_id] = draws.get(lot_id, 0) + paid
+        return credits, draws
+
+    def _restore(self, id: str, lots: list[Lot], more: dict[str, int]) -> tuple[int, dict[str, int]]:
+        """What the wallet owed comes back first, then nothing for what was gone, then what was drawn."""
+        drawn: list[tuple[str, int]] = []
+        credits = 0
+        for lot in lots:
+            less = -more[lot.id]
+            for name in ("owed", "gone", "drawn"):
+                part = min(less, lot.taken[name])
+                lot.taken[name] -= part
+                less -= part
+                if name != "gone":
+                    credits += part
+                if name == "drawn" and part:
+                    drawn.append((lot.id, part))
+        draws, *anew = self._return(credits, drawn, min(lot.taken_at_age for lot in lots))
+        self._give_anew(id.partition("_")[2], *anew)
+        return credits, draws
 
     def _tell(self, kind: str, credits: int, draws: dict[str, int] | None = None) -> None:
         self.told.append((kind, credits, {id: taken for id, taken in (draws or {}).items() if taken}))

@@ -1,5 +1,6 @@
 """A wallet in tables of its own, with the model beside it: each operation goes to both and has to come out the same."""
 
+from fractions import Fraction
 from typing import Any
 
 from rules.model import Model, Pledge, Refusals
@@ -20,8 +21,11 @@ from app.rules.operations import (
     Release,
     Reverse,
     Settle,
+    TakeBack,
     TopUp,
     VoidGrant,
+    bonus_id_of,
+    grant_id_of,
 )
 from app.rules.pricing import Catalogue, Price
 from app.rules.wallet import Applied, Entry, Grant, Hold, Member, State, Wallet, burn_down_order
@@ -37,6 +41,8 @@ CATALOGUES = tuple(
     )
     for number, prices in enumerate(PRICES, start=1)
 )
+CHARGED = 1_000
+"""What each purchase costs."""
 DERIVED = (TopUp, Reverse, Capture, Release, VoidGrant)
 """Operations that find their first entry by their id."""
 
@@ -52,6 +58,8 @@ class Tables:
         self.members: dict[str, Member] = {}
         self.entries: list[Entry] = []
         self.answers: list[tuple[Operation, Entry]] = []
+        self.bought: dict[str, tuple[int, int]] = {}
+        """By checkout, what was refunded and disputed as of its last entry."""
         self.by_key: dict[str, Entry] = {}
         self.by_id: dict[str, Entry] = {}
         self.drawn: dict[str, int] = {}
@@ -79,7 +87,9 @@ class Tables:
         """What `State` promises of an operation, and no more."""
         named = {id for id, _ in operation.event.draws or ()} if isinstance(operation, Reverse) else set()
         named |= {operation.grant_id} if isinstance(operation, VoidGrant) else set()
-        payers = isinstance(operation, Reverse)
+        payers = isinstance(operation, Reverse | TakeBack)
+        if isinstance(operation, TakeBack):
+            named |= {grant_id_of(operation.checkout_id), bonus_id_of(operation.checkout_id)}
         due = self.wallet.due_at is not None and self.wallet.due_at <= self.now
         holds = {
             id: hold
@@ -317,11 +327,57 @@ class Tables:
         elif self.submit(operation, self.model.refusals_of_adjustment(credits)):
             self.model.adjust_down(-credits)
 
-    def top_up(self, credits: int, *, keyed: bool) -> None:
-        bought = {"checkout_id": "co_1", "description": "Top-up", "amount": 1, "currency": "usd"}
-        operation = TopUp(**self.key(keyed), id=self.id("top"), credits=credits, **bought)
+    def top_up(
+        self, credits: int, *, bonus: int = 0, days: int | None = None, ends: int | None = None, keyed: bool
+    ) -> None:
+        id = self.id("top")
+        operation = TopUp(
+            **self.key(keyed),
+            id=id,
+            credits=credits,
+            checkout_id=id.replace("top", "co"),
+            description="Starter",
+            amount=CHARGED,
+            currency="usd",
+            bonus_credits=bonus,
+            bonus_days=days,
+            expires_at=ends,
+        )
         assert self.submit(operation, set())
-        self.model.give(operation.id.replace("top", "grant"), credits, "top_up", paid=True)
+        grant_id = id.replace("top", "grant")
+        self.model.give(grant_id, credits, "top_up", paid=True, ends=ends)
+        if bonus:
+            bonus_ends = None if days is None else self.now + days * 86_400_000
+            self.model.give(f"{grant_id}b", bonus, "grant", paid=False, ends=bonus_ends)
+        self.bought[operation.checkout_id] = (0, 0)
+
+    def move_money(self, checkout_id: str, refunded: int, disputed: int) -> None:
+        """Stripe says of a payment what was refunded and is disputed, of `CHARGED`."""
+        grant_id = checkout_id.replace("co", "grant")
+        taken = self.grants[grant_id].taken
+        operation = TakeBack(
+            customer_id="u",
+            id=self.id("back"),
+            checkout_id=checkout_id,
+            description="Starter",
+            charged=CHARGED,
+            refunded=refunded,
+            disputed=disputed,
+            seen=taken.version if taken else 0,
+        )
+        assert self.submit(operation, set())
+        before_refunded, before_disputed = self.bought[checkout_id]
+        share = Fraction(min(refunded + disputed, CHARGED), CHARGED)
+        before = Fraction(min(before_refunded + before_disputed, CHARGED), CHARGED)
+        if share > before:
+            kind = "refund" if refunded > before_refunded else "dispute"
+        else:
+            kind = "dispute_reversal" if disputed < before_disputed else "refund"
+        moved = share != before and self.entries[-1].id == operation.id
+        bought = [id for id in (grant_id, f"{grant_id}b") if id in self.grants]
+        self.model.move_money(operation.id, bought, share, kind)
+        if moved:  # what moves no credit is not kept
+            self.bought[checkout_id] = (refunded, disputed)
 
     def put_settings(self, **changes: Any) -> None:
         same = all(getattr(self.wallet, name) == value for name, value in changes.items())

@@ -36,6 +36,8 @@ PAUSES = st.sampled_from(
 )
 """How long nothing is asked of the wallet before an operation: by the clock, which may also go back, or until the next
 time that changes something."""
+MONEY = st.sampled_from((0, 0, 0, 1, 250, 333, 500, 1_000))
+"""What was refunded, or is disputed, of a payment of 1,000."""
 LIMITS = st.tuples(st.sampled_from((20, 60, 200, 0)), st.sampled_from(("day", "week", "month"))) | st.just((None, None))
 
 
@@ -176,6 +178,25 @@ class Histories(Tables, RuleBasedStateMachine):
             self.top_up(credits, keyed=keyed)
         else:
             self.adjust(credits if how == "up" else -credits, keyed=keyed)
+
+    @rule(
+        credits=st.integers(1, 60),
+        bonus=st.sampled_from((0, 0, 1, 30)),
+        days=st.sampled_from((None, 1, 40)),
+        lasts=st.sampled_from((None, None, HOUR, 2 * DAY)),
+        keyed=KEYED,
+        pause=PAUSES,
+    )
+    def buy(self, *, lasts: int | None, pause: int | str, **fields: Any) -> None:
+        self.pause(pause)
+        self.top_up(ends=None if lasts is None else self.now + lasts, **fields)
+
+    @precondition(lambda self: self.bought)
+    @rule(pick=PICKS, refunded=MONEY, disputed=MONEY, pause=PAUSES)
+    def move_money_of(self, pick: int, refunded: int, disputed: int, pause: int | str) -> None:
+        """A refund, a dispute, or what undoes them: whatever comes, the ledger goes where the money is."""
+        self.pause(pause)
+        self.move_money(list(self.bought)[pick % len(self.bought)], refunded, disputed)
 
     @rule(frozen=st.booleans(), overdraft=st.sampled_from((None, 0, 10, 60)))
     def change_settings(self, frozen: bool, overdraft: int | None) -> None:

@@ -25,6 +25,7 @@ from app.rules.wallet import Applied
 from app.store import batch
 from app.store.dialect import SQLITE
 from app.store.migrate import migrate
+from app.store.statements import encode_document
 from app.store.wallet_cache import WalletCache
 
 HISTORIES = int(os.environ.get("CHARGLY_TESTS_HISTORIES_STORED", "80"))
@@ -98,7 +99,11 @@ class StoredHistories(Histories):
         rows = {row[key]: row for row in (dict(zip(names, values, strict=True)) for values in found)}
         assert rows.keys() == wanted.keys()
         for id, row in wanted.items():
-            fields = {name: value for name, value in asdict(row).items() if not isinstance(value, dict | tuple)}
+            fields = {
+                name: encode_document(value).decode() if isinstance(value, msgspec.Struct) else value
+                for name, value in asdict(row).items()
+                if not isinstance(value, dict | tuple)
+            }
             assert {name: rows[id][name] for name in fields} == fields
 
 

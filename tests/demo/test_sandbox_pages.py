@@ -1,0 +1,112 @@
+"""The sandbox's pages in a browser: the ways to pay, and the dashboard."""
+
+import os
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from browser.conftest import OpenPage, chromium, open_page
+from serving import ServerProcess
+
+if os.environ.get("CHARGLY_TESTS_NEED_ALL") != "1":
+    pytest.importorskip("playwright.async_api")
+from playwright.async_api import Locator, Page, expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+__all__ = ["chromium", "open_page"]
+"""Fixtures of the browser's tests."""
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A demo whose agents rest, and whose checkouts take promotion codes."""
+    running = ServerProcess(tmp_path_factory.mktemp("pages"), "demo", CHARGLY_PROMOTION_CODES="true").start()
+    with running.client() as api:
+        api.put("/demo/autoplay", json={"running": False, "speed": "slow"}).raise_for_status()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def api(demo: ServerProcess) -> Iterator[httpx.Client]:
+    with demo.client() as client:
+        yield client
+
+
+def checkout(api: httpx.Client) -> str:
+    asked = {"customer_id": "demo", "pack": "chargly_500"}
+    return api.post("/v1/checkouts", json=asked).raise_for_status().json()["url"]
+
+
+def newest(page: Page) -> Locator:
+    return page.locator("article.payment").first
+
+
+async def test_a_bank_debit_is_paid_and_its_money_arrives_on_the_dashboard(
+    open_page: OpenPage, demo: ServerProcess, api: httpx.Client
+) -> None:
+    page = await open_page(checkout(api))
+    await page.get_by_text("Bank debit").click()
+    await expect(page.get_by_label("Card number")).to_be_hidden()
+    await expect(page.locator("#quick-note")).to_contain_text("dashboard")
+    await page.get_by_role("button", name="Pay $10.00").click()
+    await page.wait_for_url("**/top-up/return*")
+    await page.goto(f"{demo.address}/sandbox")
+    await expect(newest(page)).to_contain_text("Money on its way")
+    await newest(page).get_by_role("button", name="Money arrives").click()
+    await expect(newest(page)).to_contain_text("Paid")
+    await expect(page.get_by_role("status")).to_contain_text("checkout.session.async_payment_succeeded")
+
+
+async def test_a_promotion_of_all_makes_it_free(open_page: OpenPage, api: httpx.Client) -> None:
+    page = await open_page(checkout(api))
+    await page.get_by_label("Apply a promotion code").check()
+    await expect(page.locator("#total")).to_have_text("$0.00")
+    await page.get_by_role("button", name="Pay $0.00").click()
+    await page.wait_for_url("**/top-up/return*")
+
+
+async def test_a_payment_is_refunded_by_keys_alone(open_page: OpenPage, demo: ServerProcess, api: httpx.Client) -> None:
+    session = checkout(api).rsplit("/", 1)[-1]
+    api.post(f"/sandbox/sessions/{session}/pay", json={"card": "4242424242424242"}).raise_for_status()
+    page = await open_page(f"{demo.address}/sandbox")
+    half = newest(page).get_by_role("button", name="Refund half")
+    await expect(half).to_be_visible()
+    for _ in range(4):
+        await page.keyboard.press("Tab")
+        if await half.evaluate("(node) => node === document.activeElement"):
+            break
+    await expect(half).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(newest(page)).to_contain_text("Partly refunded")
+    await expect(newest(page)).to_contain_text("$5.00")
+    await expect(newest(page).get_by_role("heading")).to_be_focused()  # its button is gone
+    await newest(page).get_by_role("button", name="Inquiry").click()
+    await newest(page).get_by_role("button", name="Escalate").click()
+    await newest(page).get_by_role("button", name="Lose").click()
+    await expect(newest(page)).to_contain_text("Dispute lost")
+
+
+async def test_an_invoice_is_paid_over_a_price_that_a_pack_has(
+    open_page: OpenPage, demo: ServerProcess, api: httpx.Client
+) -> None:
+    page = await open_page(f"{demo.address}/sandbox")
+    await expect(page.locator("#unmapped")).to_be_visible()
+    pack = {"name": "Monthly", "credits": 2000, "amount": 3000, "stripe_price": "price_monthly"}
+    api.put("/v1/packs/monthly", json=pack).raise_for_status()
+    await page.reload()
+    await expect(page.get_by_label("Price")).to_have_value("monthly")
+    await page.get_by_role("button", name="Pay the invoice").click()
+    await expect(page.get_by_role("status")).to_contain_text("invoice.paid")
+    await expect(newest(page)).to_contain_text("$30.00")
+    api.delete("/v1/packs/monthly").raise_for_status()
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+async def test_the_pages_stay_in_their_width(
+    open_page: OpenPage, demo: ServerProcess, api: httpx.Client, width: int
+) -> None:
+    page = await open_page(checkout(api), viewport={"width": width, "height": 844}, reduced_motion="reduce")
+    for address in (page.url, f"{demo.address}/sandbox"):
+        await page.goto(address, wait_until="networkidle")
+        assert await page.evaluate("document.documentElement.scrollWidth") == width

@@ -1,0 +1,134 @@
+"""The deliverer's turns: how much is under way to whom, and what becomes of results that cannot be written."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from msgspec.structs import replace
+from store.writing import Ledger, open_ledger
+from webhooks.test_outbox import all_of, endpoint, message, write
+
+from app.config import LIMITS, Config
+from app.errors import TransactionFailed
+from app.metrics import Metrics
+from app.store.deliveries import Due
+from app.webhooks import delivery as webhooks_delivery
+from app.webhooks.delivery import Deliverer
+from app.webhooks.retries import Answer
+from app.webhooks.sending import Sender
+
+QUICK = replace(LIMITS, deliveries_seconds_between=0.01, deliveries_gather_seconds=0.01)
+
+
+class StandIn(Sender):
+    """Sends nothing: each delivery waits until its endpoint answers."""
+
+    def __init__(self) -> None:
+        super().__init__(Config())
+        self.asked: list[Due] = []
+        self.answers: dict[str, Answer] = {}
+
+    async def send(self, due: Due) -> Answer:
+        self.asked.append(due)
+        while due.endpoint.id not in self.answers:
+            await asyncio.sleep(0.001)
+        return self.answers[due.endpoint.id]
+
+    @property
+    def counts(self) -> Counter[str]:
+        return Counter(due.endpoint.id for due in self.asked)
+
+
+@pytest.fixture
+async def ledger(config: Config) -> AsyncIterator[Ledger]:
+    async with open_ledger(config) as made:
+        yield made
+
+
+@pytest.fixture
+def sender() -> StandIn:
+    return StandIn()
+
+
+@pytest.fixture
+async def new_deliverer(ledger: Ledger, sender: StandIn) -> AsyncIterator[Callable[..., Deliverer]]:
+    made: list[Deliverer] = []
+
+    def make(**limits: float) -> Deliverer:
+        config = replace(ledger.config, limits=replace(QUICK, deliveries_stop_seconds_max=0.0, **limits))
+        made.append(Deliverer(ledger.db, config, Metrics(), sender))
+        return made[-1]
+
+    yield make
+    for deliverer in made:
+        await deliverer.close()
+
+
+async def test_no_endpoint_takes_the_room_of_the_others(
+    ledger: Ledger, sender: StandIn, new_deliverer: Callable[..., Deliverer]
+) -> None:
+    first, second = await endpoint(ledger.db), await endpoint(ledger.db)
+    await write(ledger.db, *(message(number) for number in range(20)))
+    deliverer = new_deliverer(deliveries_at_once=12, deliveries_per_endpoint_at_once=9)
+    for _ in range(3):
+        assert await deliverer.turn()
+    assert sender.counts == {first.id: 6, second.id: 6}
+    sender.answers[second.id] = Answer(status=200)
+    while sender.counts[second.id] < 20:
+        await deliverer.turn()
+    await deliverer.turn()
+    assert sender.counts[first.id] == 9
+    assert len({due.delivery.id for due in sender.asked}) == len(sender.asked)
+
+
+async def test_an_endpoint_that_fails_has_little_room_until_it_recovers(
+    ledger: Ledger, sender: StandIn, new_deliverer: Callable[..., Deliverer]
+) -> None:
+    made = await endpoint(ledger.db)
+    await write(ledger.db, message(0))
+    sender.answers[made.id] = Answer(status=500)
+    deliverer = new_deliverer()
+    await deliverer.turn()
+    del sender.answers[made.id]
+    await write(ledger.db, *(message(number) for number in range(1, 20)))
+    await deliverer.turn()
+    assert len(sender.asked) == 1 + LIMITS.deliveries_to_failing_at_once
+    sender.answers[made.id] = Answer(status=204)
+    while len(sender.asked) < 20:
+        await deliverer.turn()
+
+
+async def test_results_that_could_not_be_written_are_written_later_and_not_sent_again(
+    ledger: Ledger, sender: StandIn, new_deliverer: Callable[..., Deliverer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await endpoint(ledger.db)
+    await write(ledger.db, message(0))
+    sender.answers[made.id] = Answer(status=200)
+    deliverer = new_deliverer()
+
+    async def fail(*_: object, **__: object) -> None:
+        raise TransactionFailed("the disk is full", rows_refused=False)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(webhooks_delivery, "record", fail)
+        for _ in range(3):
+            with pytest.raises(TransactionFailed):
+                await deliverer.turn()
+    assert (await all_of(ledger.db, made))[0].status == "pending"
+    await deliverer.turn()
+    assert (await all_of(ledger.db, made))[0].status == "delivered"
+    assert len(sender.asked) == 1
+
+
+async def test_what_another_process_took_over_is_still_written(
+    ledger: Ledger, sender: StandIn, new_deliverer: Callable[..., Deliverer]
+) -> None:
+    made = await endpoint(ledger.db)
+    await write(ledger.db, message(0), message(1))
+    deliverer = new_deliverer()
+    await deliverer.turn()
+    sender.answers[made.id] = Answer(status=200)
+    while [one.status for one in await all_of(ledger.db, made)] != ["delivered", "delivered"]:
+        await deliverer.settle()
+        await asyncio.sleep(0.001)

@@ -1,0 +1,258 @@
+"""Which addresses deliveries go to: those of the internet, as resolved when the connection is made."""
+
+import asyncio
+import ipaddress
+import ssl
+import subprocess
+import threading
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpcore
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from webhooks.receiver import Receiver, Reply
+
+from app.config import Config
+from app.store.deliveries import Delivery, Due
+from app.store.webhooks import Endpoint
+from app.webhooks.network import AddressRefused, CheckedNetwork, is_public
+from app.webhooks.sending import Sender
+from app.webhooks.signing import new_secret
+
+PUBLIC = ["93.184.215.14", "1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "2a00:1450:4001:82a::200e"]
+REFUSED = [
+    "127.0.0.1",
+    "127.8.8.8",
+    "0.0.0.0",
+    "10.1.2.3",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.168.1.1",
+    "169.254.169.254",
+    "100.64.0.1",
+    "100.127.255.255",
+    "192.0.0.8",
+    "198.18.0.1",
+    "203.0.113.9",
+    "224.0.0.1",
+    "239.255.255.250",
+    "255.255.255.255",
+    "240.0.0.1",
+    "::",
+    "::1",
+    "::7f00:1",
+    "::ffff:127.0.0.1",
+    "::ffff:10.0.0.1",
+    "::ffff:169.254.169.254",
+    "64:ff9b::7f00:1",
+    "64:ff9b::10.0.0.1",
+    "64:ff9b:1::1",
+    "2002:7f00:1::",
+    "2002:5db8:d70e::1",
+    "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+    "2001:db8::1",
+    "3fff::1",
+    "5f00::1",
+    "100::1",
+    "fc00::1",
+    "fd12:3456:789a::1",
+    "fe80::1",
+    "fe80::1%eth0",
+    "2606:4700::1111%eth0",
+    "fec0::1",
+    "ff02::1",
+    "localhost",
+    "2130706433",
+    "127.1",
+    "",
+]
+
+
+MORE = ("100.64.0.0/10", "192.0.0.0/24", "192.88.99.0/24")
+"""What we refuse beyond what Python calls private."""
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_an_address_of_the_internet_passes(address: str) -> None:
+    assert is_public(address)
+
+
+@pytest.mark.parametrize("address", REFUSED)
+def test_any_other_is_refused(address: str) -> None:
+    assert not is_public(address)
+
+
+@given(st.ip_addresses(v=4))
+def test_what_python_calls_private_never_passes(address: ipaddress.IPv4Address) -> None:
+    if address.is_private or address.is_multicast or address.is_reserved or address.is_loopback:
+        assert not is_public(str(address))
+    elif not any(address in ipaddress.ip_network(network) for network in MORE):
+        assert is_public(str(address))
+
+
+@given(st.ip_addresses(v=4))
+def test_an_address_in_an_address_is_judged_by_itself(address: ipaddress.IPv4Address) -> None:
+    for prefix in ("::ffff:", "64:ff9b::"):
+        assert is_public(f"{prefix}{address}") == is_public(str(address))
+
+
+@given(st.ip_addresses(v=4), st.integers(0, 2**80 - 1))
+def test_tunnels_never_pass(address: ipaddress.IPv4Address, rest: int) -> None:
+    six_to_four = ipaddress.IPv6Address((0x2002 << 112) | (int(address) << 80) | rest)
+    teredo = ipaddress.IPv6Address((0x2001_0000 << 96) | (rest << 16 & (2**96 - 1)))
+    assert not is_public(str(six_to_four))
+    assert not is_public(str(teredo))
+
+
+@given(st.ip_addresses(v=6))
+def test_what_python_calls_private_never_passes_in_ipv6(address: ipaddress.IPv6Address) -> None:
+    mapped = address.ipv4_mapped is not None or address in ipaddress.ip_network("64:ff9b::/96")
+    if not mapped and (not address.is_global or address.is_multicast or address.is_reserved):
+        assert not is_public(str(address))
+
+
+@given(st.text(max_size=50))
+def test_no_other_text_passes(text: str) -> None:
+    if is_public(text):
+        ipaddress.ip_address(text)
+
+
+def resolved_to(*addresses: str) -> CheckedNetwork:
+    return CheckedNetwork(private_targets=False, connect_seconds_max=1, resolver=lambda _host, _port: addresses)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1", "fe80::1%lo"])
+async def test_a_name_of_a_private_address_is_refused(address: str) -> None:
+    with pytest.raises(AddressRefused, match="not one of the internet"):
+        await resolved_to(address).connect_tcp("rebound.example.com", 443)
+
+
+async def test_a_name_that_has_one_private_address_is_refused() -> None:
+    with pytest.raises(AddressRefused):
+        await resolved_to("93.184.215.14", "10.0.0.1").connect_tcp("both.example.com", 443)
+
+
+class Recorded(httpcore.AsyncNetworkBackend):
+    """Takes the place of the real network."""
+
+    def __init__(self, failing: Sequence[str] = ()) -> None:
+        self.asked: list[str] = []
+        self.failing = failing
+
+    async def connect_tcp(self, host: str, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
+        self.asked.append(host)
+        if host in self.failing:
+            raise httpcore.ConnectError("Connection refused")
+        return httpcore.AsyncMockStream([])
+
+
+async def test_what_was_checked_is_what_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that changes between two questions is asked once."""
+    answers = iter([["93.184.215.14", "2606:4700::1111"], ["127.0.0.1"]])
+    network = CheckedNetwork(private_targets=False, connect_seconds_max=1, resolver=lambda _host, _port: next(answers))
+    real = Recorded(failing=["93.184.215.14"])
+    monkeypatch.setattr(network, "_network", real)
+    await network.connect_tcp("example.com", 443)
+    assert real.asked == ["93.184.215.14", "2606:4700::1111"]
+    with pytest.raises(AddressRefused):
+        await network.connect_tcp("example.com", 443)
+    assert real.asked == ["93.184.215.14", "2606:4700::1111"]
+
+
+async def test_a_name_server_that_hangs_takes_one_thread_and_holds_up_no_other_name() -> None:
+    go, asked = threading.Event(), []
+
+    def resolver(host: str, _port: int) -> Sequence[str]:
+        asked.append(host)
+        if host == "slow.example.com":
+            go.wait(20)
+        raise OSError("no such name")
+
+    network = CheckedNetwork(private_targets=False, connect_seconds_max=1, resolver=resolver)
+    slow = [asyncio.create_task(network.connect_tcp("slow.example.com", 443)) for _ in range(20)]
+    with pytest.raises(httpcore.ConnectError, match="no such name"):
+        await network.connect_tcp("quick.example.com", 443)
+    assert sorted(asked) == ["quick.example.com", "slow.example.com"]
+    go.set()
+    results = await asyncio.gather(*slow, return_exceptions=True)
+    assert all(isinstance(result, httpcore.ConnectError) for result in results)
+
+
+def due(url: str) -> Due:
+    delivery = Delivery(
+        id="del_1",
+        endpoint_id="whe_1",
+        message_id="msg_1",
+        customer_id="",
+        position=0,
+        type="webhook.test",
+        payload="{}",
+        status="pending",
+        attempts=0,
+        next_at=0,
+        created_at=0,
+        ended_at=None,
+        answer_status=None,
+        error=None,
+    )
+    return Due(delivery, Endpoint(id="whe_1", url=url, events=("*",), secret=new_secret(), created_at=0, updated_at=0))
+
+
+@pytest.fixture
+async def sender() -> AsyncIterator[Sender]:
+    limits = replace(Config().limits, delivery_seconds_max=0.3)
+    network = CheckedNetwork(private_targets=True, connect_seconds_max=1, resolver=lambda _host, _port: ["127.0.0.1"])
+    made = Sender(Config(limits=limits), network)
+    yield made
+    await made.close()
+
+
+async def test_an_address_of_ours_is_never_posted_to(receiver: Receiver) -> None:
+    sender = Sender(Config())
+    for host in ("127.0.0.1", "localhost", "127.1", "[::ffff:127.0.0.1]"):
+        answer = await sender.send(due(f"http://{host}:{receiver.port}/"))
+        assert answer.status is None
+        assert "not one of the internet" in (answer.error or "")
+    await sender.close()
+    assert receiver.is_quiet
+
+
+async def test_silence_is_a_failure_after_a_while(sender: Sender, receiver: Receiver) -> None:
+    receiver.answer = receiver.hang
+    answer = await sender.send(due(receiver.url))
+    assert (answer.status, answer.error) == (None, "No answer within 0.3 seconds.")
+
+
+async def test_an_answer_that_never_ends_is_read_so_far(sender: Sender, receiver: Receiver) -> None:
+    receiver.answer = lambda _: Reply(500, b"a" * 10_000_000)
+    answer = await sender.send(due(receiver.url))
+    assert (answer.status, len(answer.error or "")) == (500, 500)
+
+
+async def test_tls_verifies_the_name(sender: Sender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection goes to an address, and the certificate must be the name's all the same."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    name = ["-subj", "/CN=good.example.com", "-addext", "subjectAltName=DNS:good.example.com"]
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", *name]
+    subprocess.run([*made, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(certificate, key)
+    trusting = ssl.create_default_context(cafile=certificate)
+    monkeypatch.setattr("app.webhooks.connections.httpcore.default_ssl_context", lambda: trusting)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n{}")
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=serving) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert (await sender.send(due(f"https://good.example.com:{port}/"))).status == 204
+        answer = await sender.send(due(f"https://bad.example.com:{port}/"))
+    assert answer.status is None
+    assert "certificate" in (answer.error or "").lower()
