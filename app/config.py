@@ -30,6 +30,8 @@ AUTO_TOP_UP_FAILURES_MAX: Final = 4
 """Automatic top-ups that fail one after another, before a wallet stops trying."""
 AUTO_TOP_UP_PAUSES_SECONDS: Final = (3_600, 21_600, 86_400)
 """How long a wallet waits after its first, second and third failure."""
+MONTHLY_LIMIT_MAX: Final = 10**12
+"""What automatic top-ups of one wallet may charge in a month, in minor units."""
 SETTLE_STEPS_MAX: Final = 2_500
 """What is settled of a wallet at once: more than all its holds and grants by hand. The rest is settled by the next."""
 HOLD_SECONDS_DEFAULT: Final = 900
@@ -43,6 +45,8 @@ LOCK_WAIT_NOTICED_MS: Final = 5
 """How long a batch on PostgreSQL waits for its wallets before it looks again whether prices have changed."""
 LIVE_FRAMES_PER_SECOND_MAX: Final = 100
 """Pings and pieces of messages that one websocket may send."""
+LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+"""Hosts that a browser on this machine reaches."""
 WORKERS_MAX: Final = 64
 """Processes of one `chargly serve`."""
 METADATA_DEPTH_MAX: Final = 32
@@ -143,6 +147,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     stripe_events_remembered_max: int = 10_000
     auto_top_ups_at_once: int = 20
     auto_top_up_seconds_between: float = 0.5
+    pay_page_minutes: int = 1_430
+    stripe_event_tries_max: int = 10
     stripe_webhook_tolerance_seconds: int = 300
     stripe_reread_seconds_min: float = 2.0
     checkout_minutes: int = 30
@@ -153,10 +159,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     webhook_secret_overlap_seconds_max: int = 604_800
     deliveries_seconds_between: float = 0.5
     deliveries_at_once: int = 256
-    deliveries_per_endpoint_at_once: int = 32
+    deliveries_per_endpoint_at_once: int = 64
     deliveries_to_failing_at_once: int = 2
     deliveries_gather_seconds: float = 0.05
     deliveries_stop_seconds_max: float = 2.0
+    delivery_begin_seconds_between: float = 0.002
     delivery_seconds_max: float = 10.0
     delivery_connect_seconds_max: float = 3.0
     delivery_answer_seconds_max: float = 2.0

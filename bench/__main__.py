@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bench import ledger, metering, postgres, size, sockets
+from bench import deliveries, ledger, metering, postgres, size, sockets
 from bench.contest import Options, Row
 from bench.failure import BenchFailed
 from bench.plot import plot
@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         ("postgres", _postgres, "PostgreSQL against SQLite and against a function for each request"),
         ("sockets", _sockets, "very many websockets: frames a second, and memory"),
         ("size", _size, "whether a ledger gets slower as it gets longer"),
+        ("deliveries", _deliveries, "whether metering waits for webhooks to an endpoint that is slow"),
         ("all", _all, "all of these, and events a second by connections: a quarter of an hour"),
     ):
         command = commands.add_parser(name, help=about)
@@ -117,6 +118,11 @@ def _sockets(arguments: argparse.Namespace) -> None:
 def _size(arguments: argparse.Namespace) -> None:
     result = _measure_size(arguments)
     _show(size_text(result), result, arguments.out)
+
+
+def _deliveries(arguments: argparse.Namespace) -> None:
+    result = deliveries.measure(_options(arguments), say=_say)
+    _show(deliveries.text_of(result), result, arguments.out)
 
 
 def _ledger(arguments: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bench.processes import HOST, Server, free_port, running
@@ -17,14 +17,17 @@ def customer(number: int) -> str:
 
 
 @contextlib.contextmanager
-def chargly(directory: Path, database_url: str | None = None, workers: int = 1) -> Iterator[Server]:
-    """`chargly serve` as it comes, on a file of its own or on the database that is given."""
+def chargly(
+    directory: Path, database_url: str | None = None, workers: int = 1, more: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """`chargly serve` as it comes but for `more` settings, on a file of its own or on the database that is given."""
     port = free_port()
     settings = {
         "HOST": HOST,
         "PORT": str(port),
         "DATABASE_URL": database_url or f"sqlite:///{directory / 'x.db'}",
         "CHARGLY_API_KEY": API_KEY,
+        **(more or {}),
     }
     command = [str(Path(sys.executable).with_name("chargly")), "serve", "--workers", str(workers)]
     with running(command, port=port, ready_path="/readyz", environ=settings, directory=directory) as server:

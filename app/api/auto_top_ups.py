@@ -6,9 +6,9 @@ import msgspec
 
 from app.api.fields import Name, Strict, StripeId
 from app.api.http import Call
-from app.config import BALANCE_MAX
+from app.config import BALANCE_MAX, MONTHLY_LIMIT_MAX
 from app.errors import InvalidRequest, NotFound
-from app.rules.auto_top_up import MONTHLY_LIMIT, charged_this_month
+from app.rules.auto_top_up import MONTHLY_LIMIT, charged_this_month, fits_month
 from app.rules.times import rfc3339
 from app.rules.wallet import AutoTopUp
 from app.store import stripe_customers
@@ -24,7 +24,7 @@ class AutoTopUpRequest(Strict, frozen=True, kw_only=True):
 
     threshold: Annotated[int, msgspec.Meta(ge=1, le=BALANCE_MAX)]
     pack: Name
-    monthly_limit: Annotated[int, msgspec.Meta(ge=1, le=10**12)]
+    monthly_limit: Annotated[int, msgspec.Meta(ge=1, le=MONTHLY_LIMIT_MAX)]
     stripe_customer: StripeId | None = None
     payment_method: StripeId | None = None
 
@@ -49,8 +49,8 @@ class AutoTopUpAnswer(msgspec.Struct, frozen=True, kw_only=True):
     charged_this_month: int
 
 
-async def check_auto_top_up(call: Call, customer_id: str, wanted: AutoTopUpRequest) -> None:
-    """Refuses settings by which no card could be charged.
+async def checked_settings(call: Call, customer_id: str, wanted: AutoTopUpRequest) -> AutoTopUp:
+    """Settings as the ledger keeps them; refuses those by which no card could be charged.
 
     Raises:
         InvalidRequest, NotFound: by the field.
@@ -64,7 +64,7 @@ async def check_auto_top_up(call: Call, customer_id: str, wanted: AutoTopUpReque
     pack = await call.services.catalogue.pack(wanted.pack)
     if pack is None:
         raise NotFound(f"There is no pack {wanted.pack!r}; GET /v1/packs lists them.", field=f"{field}.pack")
-    if pack.amount > wanted.monthly_limit:
+    if not fits_month(pack, wanted.monthly_limit):
         raise InvalidRequest(
             f"{field}.monthly_limit: the pack alone costs {pack.amount}.", field=f"{field}.monthly_limit"
         )
@@ -76,22 +76,19 @@ async def check_auto_top_up(call: Call, customer_id: str, wanted: AutoTopUpReque
                 "stripe_customer and a payment_method.",
                 field=f"{field}.payment_method",
             )
-
-
-def settings_of(wanted: AutoTopUpRequest) -> AutoTopUp:
-    """A request as the ledger keeps it."""
     return AutoTopUp(
         threshold=wanted.threshold,
         pack=wanted.pack,
         monthly_limit=wanted.monthly_limit,
         stripe_customer=wanted.stripe_customer,
         payment_method=wanted.payment_method,
+        currency=pack.currency,
     )
 
 
 def auto_top_up_answer(auto: AutoTopUp | None) -> AutoTopUpAnswer | None:
     """How a wallet fills itself, as the contract shows it."""
-    if auto is None:
+    if auto is None or not auto.enabled:
         return None
     now = now_ms()
     waits = auto.waits_until is not None and auto.waits_until > now
@@ -102,8 +99,9 @@ def auto_top_up_answer(auto: AutoTopUp | None) -> AutoTopUpAnswer | None:
         stripe_customer=auto.stripe_customer,
         payment_method=auto.payment_method,
         status="stopped" if auto.stopped else "charging" if auto.attempt else "waiting" if waits else "active",
-        reason=auto.reason if auto.stopped or waits or auto.reason != MONTHLY_LIMIT else None,
+        # A month's limit that is over is no reason any more; a failure is, until a payment lands.
+        reason=None if auto.reason == MONTHLY_LIMIT and not waits else auto.reason,
         failures=auto.failures,
         retry_at=rfc3339(auto.waits_until) if waits and auto.waits_until is not None else None,
-        charged_this_month=charged_this_month(auto, now),
+        charged_this_month=charged_this_month(auto, now, auto.charged_in),
     )

@@ -1,5 +1,6 @@
 """Buying credits: a checkout at Stripe, and Stripe's word that it was paid."""
 
+import re
 from typing import Final, get_args
 
 import msgspec
@@ -23,6 +24,7 @@ from app.store import checkouts
 from app.store.checkouts import Checkout, Status
 
 _URL_LENGTH_MAX = 2_000
+_OF_BROWSERS: Final = "browser:"
 _STATUSES: Final = get_args(Status)
 
 
@@ -102,6 +104,8 @@ async def create_checkout(call: Call) -> Answer:
     customer_id = fields.customer(body.customer_id)
     call.owns(customer_id)
     key, request_hash = call.idempotency()
+    if key is not None and call.credential.customer_id is not None:
+        key = f"{_OF_BROWSERS}{key}"  # a browser takes no key that its backend might meter with
     ours = f"{call.services.config.public_url or call.origin}/top-up/return?checkout={{checkout}}"
     checkout, replayed = await call.services.checkouts.create(
         customer_id,
@@ -158,14 +162,25 @@ async def list_checkouts(call: Call) -> Answer:
     status = call.query.get("status")
     if status is not None and status not in _STATUSES:
         raise InvalidRequest(f"status: one of {', '.join(_STATUSES)}.", field="status")
-    found, before = await checkouts.of_customer(
+    found, last = await checkouts.page_of(
         call.services.db,
         None if customer_id is None else fields.customer(customer_id),
         status=status,
         limit=fields.limit(call),
-        before=fields.cursor(call),
+        before=_place(call),
     )
-    return Answer(CheckoutsAnswer([checkout_answer(one) for one in found], fields.make_cursor(before)))
+    cursor = None if last is None else fields.make_cursor(f"{last[0]}:{last[1]}")
+    return Answer(CheckoutsAnswer([checkout_answer(one) for one in found], cursor))
+
+
+def _place(call: Call) -> tuple[int, str] | None:
+    cursor = fields.cursor(call)
+    if cursor is None:
+        return None
+    at, _, checkout_id = cursor.partition(":")
+    if not re.fullmatch(r"[0-9]{1,15}", at):
+        raise InvalidRequest("cursor: take it from next_cursor as it is.", field="cursor")
+    return int(at), checkout_id
 
 
 async def refund_checkout(call: Call) -> Answer:

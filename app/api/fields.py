@@ -18,6 +18,7 @@ from app.config import (
     Limits,
 )
 from app.errors import InvalidRequest
+from app.rules.names import is_customer_id
 from app.rules.periods import Per
 from app.rules.pricing import EVENT_LENGTH_MAX, is_event_name
 from app.rules.times import parse_rfc3339
@@ -75,8 +76,7 @@ def customer(customer_id: str, field: str = "customer_id") -> str:
         InvalidRequest: it is not 1 to 255 printable characters without `/`, or is `.` or `..`.
 
     """
-    good = 0 < len(customer_id) <= CUSTOMER_ID_CHARACTERS_MAX and customer_id.isprintable() and "/" not in customer_id
-    if not good or customer_id in (".", ".."):
+    if not is_customer_id(customer_id):
         raise InvalidRequest(
             f"{field}: 1 to {CUSTOMER_ID_CHARACTERS_MAX} printable characters without '/', and not '.' or '..'.",
             field=field,

@@ -186,6 +186,9 @@ async def put_pack(call: Call) -> Answer:
     if body.bonus_days is not None and not body.bonus_credits:
         raise InvalidRequest("bonus_days: there are no bonus_credits that could expire.", field="bonus_days")
     check_amount(body.amount, body.currency, "amount")
+    if custom is not None:
+        check_amount(custom.min, body.currency, "custom_amount.min")
+        check_amount(custom.max, body.currency, "custom_amount.max")
     currencies_max = call.services.config.limits.currencies_per_pack_max
     if len(body.currencies) > currencies_max:
         raise InvalidRequest(f"currencies: {currencies_max} at most.", field="currencies")

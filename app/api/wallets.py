@@ -11,8 +11,7 @@ from app.api.auto_top_ups import (
     AutoTopUpAnswer,
     AutoTopUpRequest,
     auto_top_up_answer,
-    check_auto_top_up,
-    settings_of,
+    checked_settings,
 )
 from app.api.fields import Name, OverdraftLimit, SpendLimit, Strict, Threshold, TokenSeconds
 from app.api.grants import GrantAnswer, grant_answer
@@ -191,14 +190,15 @@ async def change_settings(call: Call) -> Answer:
     customer_id = fields.path_customer(call)
     if body.name is not msgspec.UNSET:
         fields.printable(body.name, "name")
+    changes = _changes(body)
     if isinstance(body.auto_top_up, AutoTopUpRequest):
-        await check_auto_top_up(call, customer_id, body.auto_top_up)
+        changes["auto_top_up"] = await checked_settings(call, customer_id, body.auto_top_up)
     outcome = await call.services.writer.submit(
         ChangeSettings(
             customer_id=customer_id,
             id=new_id("set", customer_id),
             actor=call.actor,
-            changes=_changes(body),
+            changes=changes,
         )
     )
     return Answer(await _as_written(call, outcome.wallet.customer_id))
@@ -210,8 +210,6 @@ def _changes(body: SettingsRequest) -> dict[str, Any]:
     if "spend_limit" in named:
         limit: SpendLimit | None = named.pop("spend_limit")
         named |= {"limit_credits": limit.credits if limit else None, "limit_per": limit.per if limit else None}
-    if named.get("auto_top_up") is not None:
-        named["auto_top_up"] = settings_of(named["auto_top_up"])
     return named
 
 

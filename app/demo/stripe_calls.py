@@ -35,6 +35,7 @@ _COLLECTIONS: Final = {
     "charges": _Collection("charge", ("payment_intent", "customer")),
     "refunds": _Collection("refund", ("payment_intent", "charge")),
     "disputes": _Collection("dispute", ("payment_intent", "charge")),
+    "prices": _Collection("price", ()),
     "invoices": _Collection("invoice", ("customer", "status", "subscription")),
     "invoice_payments": _Collection("invoice_payment", ("invoice", "status", "payment")),
     "events": _Collection("event", ()),

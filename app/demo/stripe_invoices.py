@@ -7,6 +7,7 @@ from typing import Final
 from app.demo.stripe_cards import CARDS, GOOD_CARD
 from app.demo.stripe_objects import StripeObject, invoice, invoice_line, invoice_payment, list_of, new_id
 from app.demo.stripe_payments import Payments
+from app.demo.stripe_prices import price
 from app.demo.stripe_record import Record
 
 _MONTH_SECONDS: Final = 30 * 86_400
@@ -49,6 +50,10 @@ class Invoices:
         start, end = period or (now, now + _MONTH_SECONDS)
         invoice_id, of = new_id("in"), subscription or new_id("sub")
         amount = sum(line.amount for line in lines)
+        for line in lines:
+            whole = line.unit_amount or max(0, line.amount) // line.quantity
+            if self._record.find("price", line.price) is None:
+                self._record.add(price(id=line.price, unit_amount=whole, currency=currency, created=now))
         made = invoice(
             id=invoice_id,
             amount_due=max(amount, 0),

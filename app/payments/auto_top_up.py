@@ -3,14 +3,14 @@
 import asyncio
 import logging
 
-from app.config import Config, url_host
+from app.config import LOOPBACK, Config, url_host
 from app.errors import ChargeError, StripeUnavailable
 from app.payments.checkout import Checkouts
 from app.payments.gateway import Gateway
 from app.payments.landing import Landing
 from app.payments.messages import Intent
 from app.payments.refusals import CardDeclined, StripeRefused
-from app.rules.wallet import AutoTopUp, Wallet
+from app.rules.wallet import AutoTopUp
 from app.store import checkouts, reads, stripe_customers
 from app.store.checkouts import Checkout
 from app.store.db import Database
@@ -18,18 +18,15 @@ from app.store.ids import now_ms
 
 log = logging.getLogger("chargly.payments")
 
-_DAY_MINUTES = 24 * 60 - 10
-"""For how long a page to pay instead is open: Stripe's longest, and some minutes less."""
-
 
 class AutoTopUps:
     """Charges what is to be charged, one attempt for a wallet at a time."""
 
-    def __init__(self, db: Database, gateway: Gateway, landing: Landing, pages: Checkouts, config: Config) -> None:
+    def __init__(self, db: Database, gateway: Gateway, landing: Landing, made: Checkouts, config: Config) -> None:
         self._db = db
         self._gateway = gateway
         self._landing = landing
-        self._pages = pages
+        self._checkouts = made
         self._config = config
 
     async def charge_due(self) -> bool:
@@ -49,30 +46,37 @@ class AutoTopUps:
         return True
 
     async def _charge(self, attempt: Checkout) -> None:
+        made = await self._made_before(attempt) if attempt.asked else None
+        if made is not None:
+            await checkouts.ask_later(self._db, attempt.id, self._next_try(attempt))
+            await self._settle(attempt, made)
+            return
         wallet = await reads.wallet(self._db, attempt.customer_id)
         auto = wallet.auto_top_up if wallet else None
-        if not attempt.asked and (wallet is None or auto is None or auto.attempt != attempt.id or wallet.frozen):
-            # Nothing was charged yet, and it is not wanted any more.
-            await self._drop(attempt, wallet)
+        if wallet is None or auto is None or not auto.enabled or auto.attempt != attempt.id or wallet.frozen:
+            # Nothing was charged, and it is not wanted any more.
+            reason = "wallet_frozen" if wallet is not None and wallet.frozen else "not_wanted"
+            await self._landing.fail(attempt, reason, counts=False)
             return
         if (card := await self._card(attempt, auto)) is None:
             await self._landing.fail(attempt, "no_saved_card", pay_url=await self._pay_url(attempt))
             return
-        pause = self._config.limits.stripe_ask_seconds_first * 1000 * (1 + min(attempt.asked, 60))
-        sure = await checkouts.about_to_charge(self._db, attempt.id, *card, ask_at=now_ms() + pause)
-        if sure is None:
-            return
-        intent = await self._intent(sure, is_first=not attempt.asked)
+        sure = await checkouts.about_to_charge(self._db, attempt.id, *card, ask_at=self._next_try(attempt))
+        if sure is not None:
+            await self._settle(sure, await self._charged(sure))
+
+    def _next_try(self, attempt: Checkout) -> int:
+        """When it is asked about again if nothing comes of this: the longer nothing did, the later. In milliseconds."""
+        limits = self._config.limits
+        return now_ms() + max(limits.stripe_ask_seconds_first, (now_ms() - attempt.created_at) // 4000) * 1000
+
+    async def _settle(self, attempt: Checkout, intent: Intent | CardDeclined) -> None:
         if isinstance(intent, Intent) and intent.status in ("succeeded", "processing"):
-            await self._landing.by_intent(sure, intent)
+            await self._landing.by_intent(attempt, intent)
             return
         reason = intent.failure if isinstance(intent, Intent) else intent.reason
         await self._give_up(intent.id if isinstance(intent, Intent) else intent.intent)
-        await self._landing.fail(sure, reason, pay_url=await self._pay_url(sure))
-
-    async def _drop(self, attempt: Checkout, wallet: Wallet | None) -> None:
-        reason = "wallet_frozen" if wallet is not None and wallet.frozen else "not_wanted"
-        await self._landing.fail(attempt, reason, counts=False)
+        await self._landing.fail(attempt, reason, pay_url=await self._pay_url(attempt))
 
     async def _card(self, attempt: Checkout, auto: AutoTopUp | None) -> tuple[str, str] | None:
         """Stripe's customer and payment method: those of the first try, those of the settings, or those saved last."""
@@ -85,22 +89,25 @@ class AutoTopUps:
             return None
         return saved.stripe_customer, saved.payment_method
 
-    async def _intent(self, attempt: Checkout, *, is_first: bool) -> Intent | CardDeclined:
-        """The payment of an attempt: the one that an earlier try left behind, or one that is made now.
+    async def _made_before(self, attempt: Checkout) -> Intent | None:
+        """The payment that an earlier try left behind.
 
         Stripe knows the key of a try for a day at least. After that only its payments tell of it.
         """
-        if not is_first and attempt.stripe_customer is not None:
-            for intent in await self._gateway.api.intents_of(attempt.stripe_customer):
-                if intent.checkout_id == attempt.id:
-                    return await self._gateway.api.read_intent(intent.id)
+        if attempt.stripe_customer is None:
+            return None
+        for intent in await self._gateway.api.intents_of(attempt.stripe_customer):
+            if intent.checkout_id == attempt.id:
+                return await self._gateway.api.read_intent(intent.id)
+        return None
+
+    async def _charged(self, attempt: Checkout) -> Intent | CardDeclined:
         try:
-            made: Intent = await self._gateway.charge(attempt)
+            return await self._gateway.charge(attempt)
         except CardDeclined as declined:
             return declined
         except StripeRefused as refused:
             return CardDeclined(refused.reason, None)
-        return made
 
     async def _give_up(self, intent_id: str | None) -> None:
         """Ends a payment that failed, so that it is not paid later beside the one that the customer makes instead."""
@@ -113,14 +120,23 @@ class AutoTopUps:
 
     async def _pay_url(self, attempt: Checkout) -> str | None:
         """A page where the customer may pay what the card did not, and leave one that works."""
-        config = self._config
-        base = config.public_url or f"http://{url_host(config.host)}:{config.port}"
+        if (base := self._base()) is None:
+            log.warning("no page to pay %s instead: CHARGLY_PUBLIC_URL is not set", attempt.id)
+            return None
         page = f"{base}/top-up/return?checkout={{checkout}}"
+        minutes = self._config.limits.pay_page_minutes
         try:
-            made, _ = await self._pages.create(
-                attempt.customer_id, attempt.pack, page, f"{page}&canceled=1", save_card=True, minutes=_DAY_MINUTES
+            made, _ = await self._checkouts.create(
+                attempt.customer_id, attempt.pack, page, f"{page}&canceled=1", save_card=True, minutes=minutes
             )
         except ChargeError as error:
             log.warning("no page to pay %s instead: %r", attempt.id, error)
             return None
         return made.url
+
+    def _base(self) -> str | None:
+        """Where a browser reaches us; no request is there to tell."""
+        config = self._config
+        if config.public_url is not None:
+            return config.public_url
+        return f"http://{url_host(config.host)}:{config.port}" if config.host in LOOPBACK else None

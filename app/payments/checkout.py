@@ -14,6 +14,7 @@ from app.payments.messages import Session
 from app.payments.refusals import StripeRefused
 from app.rules.operations import AskRefund
 from app.rules.packs import terms_of
+from app.rules.taking_back import refundable
 from app.store import checkouts, reads, stripe_customers
 from app.store.catalogue import CatalogueStore
 from app.store.checkouts import PENDING, Checkout
@@ -117,6 +118,7 @@ class Checkouts:
                 bonus_days=pack.bonus_days,
                 save_card=save_card,
                 stripe_customer=buyer.stripe_customer if buyer else None,
+                ask_at=_expires_at(now, minutes),  # where Stripe never answers, it ends by itself
             ),
         )
         if checkout.url is not None:
@@ -159,9 +161,8 @@ class Checkouts:
         if checkout.kind != "checkout" or checkout.status not in PENDING:
             return checkout
         if checkout.session_id is None:
-            if checkout.status == "open" and checkout.expires_at < now_ms():
-                return replace(checkout, status="expired")  # Stripe never answered with a page where it could be paid
-            return checkout
+            await self._landing.without_session(checkout)
+            return await self.find(checkout_id)
         if not self._gateway.is_open or not self._may_ask(checkout_id):
             return checkout
         try:
@@ -200,6 +201,7 @@ class Checkouts:
             StripeNotConfigured, StripeUnavailable: whether it was refunded is not known; send it again with its key.
 
         """
+        checkout = await self._landing.with_payment(checkout)
         if checkout.payment_intent is None:
             raise CheckoutNotPaid(checkout_id=checkout.id, status=checkout.status)
         first = await reads.entry_with_key(self._db, checkout.customer_id, key) if key is not None else None
@@ -220,25 +222,34 @@ class Checkouts:
         )
         assert asked.entry is not None
         assert asked.entry.detail is not None
-        refund = asked.entry.detail["refund"]
-        fields = {
-            "payment_intent": checkout.payment_intent,
-            "amount": refund["amount"],
-            "metadata": {"chargly_checkout": checkout.id, "chargly_refund": asked.entry.id},
-        }
-        try:
-            await self._gateway.api.create_refund(fields, asked.entry.id)
-        except StripeRefused as refused:
-            if not asked.replayed:
-                raise InvalidRequest(
-                    f"Stripe refused this refund ({refused.reason}).", field="amount", stripe_code=refused.reason
-                ) from refused
+        await self._make_refund(
+            checkout,
+            checkout.payment_intent,
+            asked.entry.id,
+            asked.entry.detail["refund"]["amount"],
+            again=asked.replayed,
+        )
         await self._landing.by_money(checkout)
         return await self.find(checkout.id), asked.replayed
 
+    async def _make_refund(
+        self, checkout: Checkout, intent_id: str, request_id: str, amount: int, *, again: bool
+    ) -> None:
+        """Asks Stripe for a refund, once. It forgets keys after a day, so its refunds themselves are looked at."""
+        if again and request_id in (await self._gateway.read_payment(intent_id)).requests:
+            return
+        metadata = {"chargly_checkout": checkout.id, "chargly_refund": request_id}
+        fields = {"payment_intent": intent_id, "amount": amount, "metadata": metadata}
+        try:
+            await self._gateway.api.create_refund(fields, request_id)
+        except StripeRefused as refused:
+            raise InvalidRequest(
+                f"Stripe refused this refund ({refused.reason}).", field="amount", stripe_code=refused.reason
+            ) from refused
+
     async def _refundable(self, checkout: Checkout, intent_id: str, amount: int | None) -> int:
         payment = await self._gateway.read_payment(intent_id)
-        left = payment.charged - payment.refunded
+        left = refundable(payment.charged, payment.refunded, payment.disputed)
         amount = left if amount is None else amount
         if not 1 <= amount <= left:
             raise InvalidRequest(
@@ -270,7 +281,7 @@ class Checkouts:
 
 
 def _expires_at(now: int, minutes: int) -> int:
-    """When a session made now ends: to the minute, and one later, for Stripe takes no less than thirty."""
+    """When a session made now ends: to the minute, and up to two later, for Stripe takes no less than thirty."""
     return (now // _MINUTE_MS + minutes + 2) * _MINUTE_MS
 
 

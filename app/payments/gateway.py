@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.config import Config
 from app.errors import StripeNotConfigured
-from app.payments.messages import Payment, Session, StripeEvent
+from app.payments.messages import Intent, Payment, Session, StripeEvent
 from app.payments.signing import check_signature, parse_event
 from app.store.checkouts import Checkout
 
@@ -99,7 +99,7 @@ class Gateway:
         buyer = f"-{checkout.stripe_customer}" if checkout.stripe_customer else ""
         return await self.api.create_session(fields, f"{checkout.id}-{checkout.expires_at // 1000}{buyer}")
 
-    async def charge(self, checkout: Checkout) -> Any:
+    async def charge(self, checkout: Checkout) -> Intent:
         """Charges the saved card of an automatic top-up. However often it is asked, the card is charged once.
 
         Raises:
@@ -131,7 +131,7 @@ class Gateway:
         # A bank's own currency says nothing of how large a part of ours it wants: then it is all.
         disputed = sum(one.amount if one.currency in (None, intent.currency) else intent.charged for one in disputes)
         return Payment(
-            intent=intent,
+            requests=frozenset(one.asked_by for one in refunds),
             charged=intent.charged,
             refunded=sum(one.amount for one in refunds if one.gives),
             disputed=disputed,

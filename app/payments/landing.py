@@ -2,15 +2,17 @@
 
 import logging
 
+from msgspec.structs import replace
+
 from app.config import Config
 from app.errors import Busy, StripeUnavailable, VersionConflict
 from app.payments.gateway import Gateway
-from app.payments.messages import Intent, Payment, Session, id_of
-from app.rules.operations import FailTopUp, TakeBack, TopUp, derived_id, grant_id_of, top_up_id_of
+from app.payments.messages import Intent, Session, id_of
+from app.rules.operations import FailTopUp, RestartTopUps, TakeBack, TopUp, derived_id, grant_id_of, top_up_id_of
 from app.store import checkouts, stripe_customers
 from app.store.checkouts import PENDING, Checkout
 from app.store.db import Database
-from app.store.ids import new_id
+from app.store.ids import new_id, now_ms
 from app.store.reads import taken_version
 from app.store.writer import Writer
 
@@ -52,35 +54,63 @@ class Landing:
                 checkout.currency,
             )
             return
-        card_saved, failure = False, None
+        card_saved = is_new = False
+        failure = None
         try:
-            card_saved = await self._keep_buyer(checkout, session)
+            card_saved, is_new = await self._keep_buyer(checkout, session)
         except StripeUnavailable as error:  # the credits land all the same, and the card when it is told again
             failure = error
-        await self._land(checkout, session.amount_total or 0, id_of(session.payment_intent), card_saved=card_saved)
+        is_first = await self.land(
+            checkout, session.amount_total or 0, id_of(session.payment_intent), card_saved=card_saved
+        )
+        if is_new and not is_first:
+            customer_id = checkout.customer_id
+            await self._writer.submit(
+                RestartTopUps(customer_id=customer_id, id=new_id("card", customer_id), actor="stripe")
+            )
         if failure is not None:
             raise failure
 
-    async def _keep_buyer(self, checkout: Checkout, session: Session) -> bool:
-        """Keeps who bought, and the card where it was to be saved; says whether there is one."""
+    async def without_session(self, checkout: Checkout) -> None:
+        """Ends a checkout whose time is over and that Stripe never gave a page where it could be paid."""
+        if checkout.expires_at < now_ms():
+            await checkouts.move(self._db, checkout, "expired")
+
+    async def with_payment(self, checkout: Checkout) -> Checkout:
+        """A paid checkout with its payment: one of a release that did not keep it is asked about.
+
+        Raises:
+            ChargeError: Stripe or the database is away.
+
+        """
+        if checkout.payment_intent is not None or checkout.session_id is None or checkout.status in PENDING:
+            return checkout
+        session = await self._gateway.api.read_session(checkout.session_id)
+        if (intent_id := id_of(session.payment_intent)) is None or not session.is_paid:
+            return checkout
+        await checkouts.keep_payment(self._db, checkout.id, intent_id, session.amount_total or 0)
+        return replace(checkout, payment_intent=intent_id, amount_paid=session.amount_total)
+
+    async def _keep_buyer(self, checkout: Checkout, session: Session) -> tuple[bool, bool]:
+        """Keeps who bought, and the card where it was to be saved; says whether there is one, and a new one."""
         buyer = id_of(session.customer)
         if buyer is None:
-            return False
+            return False, False
         card, intent_id = None, id_of(session.payment_intent)
         if checkout.save_card and intent_id is not None:
             card = id_of((await self._gateway.api.read_intent(intent_id)).payment_method)
         known = await stripe_customers.find(self._db, checkout.customer_id)
-        if known is None or (card is not None and (known.stripe_customer, known.payment_method) != (buyer, card)):
-            await stripe_customers.keep(self._db, checkout.customer_id, buyer, card)
-        return card is not None
+        if known is not None and (card is None or (known.stripe_customer, known.payment_method) == (buyer, card)):
+            return card is not None, False
+        await stripe_customers.keep(self._db, checkout.customer_id, buyer, card)
+        return card is not None, card is not None
 
-    async def by_intent(self, checkout: Checkout, intent: Intent, *, pay_url: str | None = None) -> None:
-        """Brings an automatic top-up to what its payment says.
+    async def by_intent(self, checkout: Checkout, intent: Intent) -> None:
+        """Brings an automatic top-up to what its payment says, unless it failed: `fail` ends it then.
 
         Args:
             checkout: the attempt.
             intent: its payment, as Stripe has it now.
-            pay_url: where the customer may pay instead, if it failed.
 
         Raises:
             ChargeError: it is not on disk.
@@ -90,14 +120,24 @@ class Landing:
             if (intent.currency, intent.amount) != (checkout.currency, checkout.amount):
                 log.error("payment %s is not over what %s is: nothing was granted", intent.id, checkout.id)
                 return
-            await self._land(checkout, intent.charged or intent.amount, intent.id)
+            await self.land(checkout, intent.charged or intent.amount, intent.id)
         elif intent.status == "processing":
             await checkouts.move(self._db, checkout, "processing")
-        elif checkout.status in PENDING:
-            await self.fail(checkout, intent.failure, pay_url=pay_url)
 
-    async def _land(self, checkout: Checkout, paid: int, intent_id: str | None, *, card_saved: bool = False) -> None:
-        await self._writer.submit(
+    async def land(self, checkout: Checkout, paid: int, intent_id: str | None, *, card_saved: bool = False) -> bool:
+        """Gives what a checkout bought, once; says whether that was now.
+
+        Args:
+            checkout: what was bought.
+            paid: what was charged, in minor units.
+            intent_id: Stripe's payment, if there was one.
+            card_saved: whether it left a card that may be charged.
+
+        Raises:
+            ChargeError: it is not on disk.
+
+        """
+        outcome = await self._writer.submit(
             TopUp(
                 customer_id=checkout.customer_id,
                 id=top_up_id_of(checkout.id),
@@ -117,10 +157,7 @@ class Landing:
                 card_saved=card_saved,
             )
         )
-
-    async def invoice(self, checkout: Checkout, paid: int, intent_id: str | None) -> None:
-        """Lands what a paid invoice grants; `paid` in minor units. Raises as `by_session`."""
-        await self._land(checkout, paid, intent_id)
+        return not outcome.replayed
 
     async def fail(self, checkout: Checkout, reason: str, *, pay_url: str | None = None, counts: bool = True) -> None:
         """Ends an automatic top-up that failed.
@@ -147,24 +184,26 @@ class Landing:
             )
         )
 
-    async def by_money(self, checkout: Checkout) -> Payment | None:
-        """Brings a checkout that has landed to where its money is; gives that, None where no money was paid.
+    async def by_money(self, checkout: Checkout) -> None:
+        """Brings a checkout that has landed to where its money is.
 
         What Stripe says is taken only where nothing was taken since it was asked: two that ask at once would else end
-        where the slower one began.
+        where the slower one began. It is asked again after each move, since another may have found nothing to move.
 
         Raises:
             ChargeError: it is not on disk.
 
         """
         if checkout.payment_intent is None:
-            return None
+            return
+        known: tuple[int, int] | None = None
         for _ in range(self._tries_max):
             seen = await taken_version(self._db, checkout.customer_id, grant_id_of(checkout.id))
             payment = await self._gateway.read_payment(checkout.payment_intent)
-            moved = checkout.amount_refunded or checkout.amount_disputed or payment.refunded or payment.disputed
-            if not payment.charged or not (seen or moved):
-                return payment
+            said = payment.refunded, payment.disputed
+            moved = checkout.amount_refunded or checkout.amount_disputed or any(said)
+            if not payment.charged or said == known or not (seen or moved):
+                return
             try:
                 await self._writer.submit(
                     TakeBack(
@@ -177,9 +216,10 @@ class Landing:
                         refunded=payment.refunded,
                         disputed=payment.disputed,
                         seen=seen,
+                        purchase=checkout.kind,
                     )
                 )
             except VersionConflict:
                 continue
-            return payment
+            known = said
         raise Busy

@@ -1,6 +1,6 @@
 """What Stripe says, as much of it as the ledger rests on. Amounts are in minor units of their currency."""
 
-from typing import Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
@@ -11,6 +11,10 @@ _TAKES: Final = frozenset({"needs_response", "under_review", "lost", "appeal_nee
 """Disputes for which Stripe holds the money, or has lost it. An inquiry (`warning_…`) moves none."""
 _GIVES: Final = frozenset({"succeeded", "pending", "requires_action"})
 """Refunds whose money has gone, or is on its way; one that failed or was canceled comes back."""
+
+
+Money: TypeAlias = Annotated[int, msgspec.Meta(ge=-(10**15), le=10**15)]
+"""In minor units; more would be no money, and no database holds it."""
 
 
 def id_of(value: Expandable) -> str | None:
@@ -27,8 +31,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     status: str | None = None
     payment_status: str | None = None
-    amount_subtotal: int | None = None
-    amount_total: int | None = None
+    amount_subtotal: Money | None = None
+    amount_total: Money | None = None
     currency: str | None = None
     url: str | None = None
     expires_at: int | None = None
@@ -51,8 +55,8 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     """The money of a payment."""
 
     id: str
-    amount: int = 0
-    amount_captured: int = 0
+    amount: Money = 0
+    amount_captured: Money = 0
     currency: str | None = None
     payment_intent: Expandable = None
 
@@ -62,8 +66,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     status: str
-    amount: int
-    amount_received: int = 0
+    amount: Money
+    amount_received: Money = 0
     currency: str
     customer: Expandable = None
     payment_method: Expandable = None
@@ -94,10 +98,16 @@ class Refund(msgspec.Struct, frozen=True, kw_only=True):
     """Money that goes back."""
 
     id: str
-    amount: int = 0
+    amount: Money = 0
     status: str | None = None
     charge: Expandable = None
     payment_intent: Expandable = None
+    metadata: dict[str, str] | None = None
+
+    @property
+    def asked_by(self) -> str | None:
+        """Which of our requests made it."""
+        return (self.metadata or {}).get("chargly_refund")
 
     @property
     def gives(self) -> bool:
@@ -109,7 +119,7 @@ class Dispute(msgspec.Struct, frozen=True, kw_only=True):
     """Money that the buyer's bank wants back."""
 
     id: str
-    amount: int = 0
+    amount: Money = 0
     currency: str | None = None
     status: str = ""
     charge: Expandable = None
@@ -131,7 +141,6 @@ class _PriceDetails(msgspec.Struct, frozen=True):
 
 class _Pricing(msgspec.Struct, frozen=True):
     price_details: _PriceDetails | None = None
-    unit_amount_decimal: str | int | float | None = None
 
 
 class _LineDetails(msgspec.Struct, frozen=True):
@@ -144,13 +153,13 @@ class _LineParent(msgspec.Struct, frozen=True):
 
 
 class _Discount(msgspec.Struct, frozen=True):
-    amount: int = 0
+    amount: Money = 0
 
 
 class InvoiceLine(msgspec.Struct, frozen=True, kw_only=True):
     """A line of an invoice. Where its price stands depends on the version of Stripe's API."""
 
-    amount: int = 0
+    amount: Money = 0
     quantity: int | None = None
     period: _Period = _Period()
     pricing: _Pricing | None = None
@@ -164,17 +173,6 @@ class InvoiceLine(msgspec.Struct, frozen=True, kw_only=True):
         """Stripe's price of what the line is over."""
         details = self.pricing.price_details if self.pricing else None
         return id_of(details.price) if details and details.price else id_of(self.price)
-
-    @property
-    def unit_amount(self) -> float | None:
-        """What one unit costs for a whole period, in minor units."""
-        stated = self.pricing.unit_amount_decimal if self.pricing else None
-        if stated is None and isinstance(self.price, dict):
-            stated = self.price.get("unit_amount_decimal") or self.price.get("unit_amount")
-        try:
-            return None if stated is None else float(stated)
-        except ValueError:
-            return None
 
     @property
     def is_prorated(self) -> bool:
@@ -208,7 +206,6 @@ class _Payment(msgspec.Struct, frozen=True):
 
 class _InvoicePayment(msgspec.Struct, frozen=True):
     payment: _Payment | None = None
-    invoice: Expandable = None
     status: str | None = None
 
 
@@ -223,7 +220,8 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
     status: str | None = None
     customer: Expandable = None
     currency: str
-    amount_paid: int = 0
+    total: Money = 0
+    amount_paid: Money = 0
     lines: _Lines = _Lines()
     metadata: dict[str, str] | None = None
     parent: _InvoiceParent | None = None
@@ -244,15 +242,25 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
     def intent(self) -> str | None:
         """The payment that paid it, if one did."""
         for one in self.payments.data if self.payments else ():
-            if one.payment and one.payment.payment_intent:
+            if one.status == "paid" and one.payment and one.payment.payment_intent:
                 return id_of(one.payment.payment_intent)
         return id_of(self.payment_intent)
 
 
-class Payment(msgspec.Struct, frozen=True, kw_only=True):
-    """A payment's money as Stripe has it now: of what was `charged`, so much was refunded and is disputed."""
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """What a subscription's line is over; `unit_amount` in minor units, None where it has tiers or fractions."""
 
-    intent: Intent
+    id: str
+    unit_amount: int | None = None
+
+
+class Payment(msgspec.Struct, frozen=True, kw_only=True):
+    """A payment's money as Stripe has it now: of what was `charged`, so much was refunded and is disputed.
+
+    `requests` are those of ours that refunds of it name.
+    """
+
+    requests: frozenset[str | None]
     charged: int
     refunded: int
     disputed: int

@@ -1,4 +1,7 @@
-"""What Stripe tells, and what it is asked where it does not tell. Any signal leads to a look at how things are."""
+"""What Stripe tells, and what it is asked where it does not tell.
+
+A session's own event is taken at its word, which is signed. All others lead to a look at how things are.
+"""
 
 import asyncio
 import logging
@@ -7,14 +10,15 @@ from collections import OrderedDict
 from typing import Final, Literal
 
 from app.config import Config
-from app.errors import ChargeError
+from app.errors import ChargeError, ShuttingDown, StripeUnavailable, Unavailable
 from app.payments.gateway import Gateway
 from app.payments.landing import Landing
 from app.payments.messages import Charge, Intent, Invoice, Refund, Session, StripeEvent, id_of
+from app.payments.refusals import StripeRefused
 from app.payments.signing import parse_object
 from app.payments.subscriptions import Subscriptions
 from app.store import checkouts
-from app.store.checkouts import Checkout
+from app.store.checkouts import PENDING, Checkout
 from app.store.db import Database
 from app.store.ids import now_ms
 from app.store.marks import read_mark, set_mark
@@ -72,6 +76,8 @@ class Signals:
         self._swept_at = -1e9
         self._taken: OrderedDict[str, None] = OrderedDict()
         """Events that need not be taken from Stripe's list: they were, or they were delivered to this process."""
+        self._failing: dict[str, int] = {}
+        """How often those of the list that cannot be taken were tried."""
 
     async def receive(self, event: StripeEvent) -> Received:
         """Takes an event. What is not ours, not real in this mode, or not known is ignored.
@@ -82,6 +88,8 @@ class Signals:
 
         """
         received = await self._take(event)
+        if received == "ignored" and event.type in _OF_MONEY:
+            return received  # its payment may be known later
         self._taken[event.id] = None
         if len(self._taken) > self._limits.stripe_events_remembered_max:
             self._taken.popitem(last=False)
@@ -136,11 +144,18 @@ class Signals:
         """Asks Stripe about a checkout that has not landed."""
         if checkout.kind == "checkout" and checkout.session_id is not None:
             await self._landing.by_session(checkout, await self._gateway.api.read_session(checkout.session_id))
+        elif checkout.kind == "checkout" and intent_id is not None:
+            # We never heard of its session: we broke off before Stripe's answer, and it was paid all the same.
+            if (session := await self._gateway.api.session_of_payment(intent_id)) is not None:
+                await self._landing.by_session(checkout, session)
+        elif checkout.kind == "checkout":
+            await self._landing.without_session(checkout)
         elif checkout.kind == "auto_top_up" and intent_id is not None:
             intent = await self._gateway.api.read_intent(intent_id)
-            # One that failed is ended by the job that charged it, which makes a page to pay instead.
-            if intent.status in ("succeeded", "processing") or checkout.status == "processing":
-                await self._landing.by_intent(checkout, intent)
+            await self._landing.by_intent(checkout, intent)
+            if intent.status not in ("succeeded", "processing") and checkout.status in PENDING:
+                # The job that charged it ends it, and makes a page to pay instead.
+                await checkouts.ask_later(self._db, checkout.id, now_ms())
 
     async def _of_money(self, event: StripeEvent) -> Received:
         """A refund or a dispute, each of which is looked up: what an event says of it may be old."""
@@ -165,6 +180,8 @@ class Signals:
         intent = await self._gateway.api.read_intent(intent_id)
         if (checkout := await self._checkout(intent.checkout_id)) is not None:
             await self._settle(checkout, intent_id)
+            if (landed := await self._checkout(checkout.id)) is not None:
+                await self._landing.with_payment(landed)
         elif (invoice_id := await self._gateway.api.invoice_of_payment(intent_id)) is not None:
             await self._subscriptions.paid(invoice_id)
         return await checkouts.find_by_payment(self._db, intent_id)
@@ -185,8 +202,8 @@ class Signals:
             return
         await self._ask_about_open()
         if time.monotonic() - self._swept_at >= self._limits.stripe_sweep_seconds_between:
-            await self._sweep()
             self._swept_at = time.monotonic()
+            await self._sweep()
 
     async def _ask_about_open(self) -> None:
         open_ones = await checkouts.to_ask(self._db, kind="checkout", limit=self._limits.stripe_asks_at_once)
@@ -197,6 +214,8 @@ class Signals:
             await self._settle(checkout, None)
         except ChargeError as error:
             log.warning("checkout %s: %r", checkout.id, error)
+        except Exception:  # it holds up no others
+            log.exception("checkout %s", checkout.id)
         await checkouts.ask_later(self._db, checkout.id, self._next_ask(checkout))
 
     def _next_ask(self, checkout: Checkout) -> int | None:
@@ -211,16 +230,31 @@ class Signals:
         """Takes the events of late once more, from Stripe's own list: those that were delivered change nothing."""
         began = now_ms()
         mark = await read_mark(self._db, _MARK)
-        overlap = self._limits.stripe_sweep_overlap_seconds
-        since = (began if mark is None else mark) // 1000 - overlap
+        if mark is None:  # from now on: what lay before was told, or was before us
+            mark = began
+            await set_mark(self._db, _MARK, mark)
+        since = mark // 1000 - self._limits.stripe_sweep_overlap_seconds
         failed = 0
         async for event in self._gateway.api.events(HANDLED, since):
             if event.id in self._taken:
                 continue
             try:
                 await self.receive(event)
-            except ChargeError as error:
-                failed += 1
-                log.warning("event %s of Stripe's list: %r", event.id, error)
+            except Exception as error:  # noqa: BLE001 - one that cannot be taken holds up no others
+                failed += self._is_tried_again(event, error)
         if not failed:
             await set_mark(self._db, _MARK, began)
+            self._failing.clear()
+
+    def _is_tried_again(self, event: StripeEvent, error: Exception) -> bool:
+        """Whether an event that could not be taken is tried once more; one that never can be holds up no others."""
+        if isinstance(error, Unavailable | ShuttingDown | StripeUnavailable) and not isinstance(error, StripeRefused):
+            log.warning("event %s of Stripe's list: %r", event.id, error)
+            return True
+        tries = self._failing[event.id] = self._failing.get(event.id, 0) + 1
+        if tries < self._limits.stripe_event_tries_max:
+            log.warning("event %s of Stripe's list: %r", event.id, error)
+            return True
+        log.error("event %s of Stripe's list is left out after %d tries: %r", event.id, tries, error)
+        self._taken[event.id] = None
+        return False

@@ -10,7 +10,7 @@ import stripe
 
 from app.config import Config
 from app.errors import StripeUnavailable
-from app.payments.messages import Dispute, EventBody, Intent, Invoice, Refund, Session, StripeEvent
+from app.payments.messages import Dispute, EventBody, Intent, Invoice, Price, Refund, Session, StripeEvent
 from app.payments.refusals import CardDeclined, StripeRefused
 
 log = logging.getLogger("chargly.payments")
@@ -50,6 +50,11 @@ class StripeApi:
     async def read_session(self, session_id: str) -> Session:
         """A session as Stripe has it now."""
         return await self._told(self._v1.checkout.sessions.retrieve_async(session_id), Session)
+
+    async def session_of_payment(self, intent_id: str) -> Session | None:
+        """The session in which a payment was made."""
+        found = self._listed(self._v1.checkout.sessions, {"payment_intent": intent_id}, Session, pages=1)
+        return next(iter([one async for one in found]), None)
 
     async def create_intent(self, fields: Any, idempotency_key: str) -> Intent:
         """Makes a payment of Stripe's own fields.
@@ -101,10 +106,18 @@ class StripeApi:
 
     async def invoice_of_payment(self, intent_id: str) -> str | None:
         """The invoice that a payment paid."""
-        wanted: Any = {"payment": {"type": "payment_intent", "payment_intent": intent_id}, "limit": 1}
+        wanted: Any = {
+            "payment": {"type": "payment_intent", "payment_intent": intent_id},
+            "status": "paid",
+            "limit": 1,
+        }
         answer = await self._plain(self._v1.invoice_payments.list_async(wanted))
         found = [one.get("invoice") for one in answer.get("data", ())]
         return found[0] if found and isinstance(found[0], str) else None
+
+    async def read_price(self, price_id: str) -> Price:
+        """A price as Stripe has it now."""
+        return await self._told(self._v1.prices.retrieve_async(price_id), Price)
 
     async def events(self, types: Sequence[str], since: int) -> AsyncIterator[StripeEvent]:
         """Events of some types since a time (seconds since 1970), newest first, as many as may be read."""

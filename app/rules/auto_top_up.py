@@ -10,20 +10,26 @@ from msgspec.structs import replace
 
 from app.config import AUTO_TOP_UP_FAILURES_MAX, AUTO_TOP_UP_PAUSES_SECONDS
 from app.rules.change import Change
-from app.rules.operations import AskRefund, FailTopUp, TopUp, derived_id
+from app.rules.notices import top_up_failed
+from app.rules.operations import FailTopUp, RestartTopUps, TopUp, derived_id
+from app.rules.packs import Pack
 from app.rules.periods import window_end, window_start
 from app.rules.pricing import Catalogue
-from app.rules.times import rfc3339
 from app.rules.wallet import Attempt, AutoTopUp
 
+_BASE_ID_CHARACTERS: Final = 29
+"""Of an id as they are made: its prefix, the time, the wallet's hash, and chance."""
 MONTHLY_LIMIT: Final = "monthly_limit"
 NOT_ON_SALE: Final = "pack_not_on_sale"
+OTHER_CURRENCY: Final = "pack_currency_changed"
 
 
 def consider(change: Change, catalogue: Catalogue) -> None:
     """Begins an automatic top-up where one is due: after each operation on a wallet that has them."""
     auto = change.wallet.auto_top_up
-    if auto is None or auto.attempt or auto.stopped or change.wallet.frozen or change.balance >= auto.threshold:
+    if auto is None or not auto.enabled or auto.attempt or auto.stopped:
+        return
+    if change.wallet.frozen or change.balance >= auto.threshold:
         return
     if auto.waits_until is not None and change.now < auto.waits_until:
         change.due(auto.waits_until)
@@ -31,16 +37,21 @@ def consider(change: Change, catalogue: Catalogue) -> None:
     pack = catalogue.packs.get(auto.pack)
     if pack is None:
         _set(change, auto, "Automatic top-up stopped", stopped=NOT_ON_SALE, reason=NOT_ON_SALE)
-        change.tell("top_up.failed", _facts(auto.pack, NOT_ON_SALE))
+        change.tell("top_up.failed", top_up_failed(pack=auto.pack, reason=NOT_ON_SALE, stopped=True))
         return
-    if charged_this_month(auto, change.now) + pack.amount > auto.monthly_limit:
+    if auto.currency and pack.currency != auto.currency:  # the month's limit says nothing of another one's money
+        _set(change, auto, "Automatic top-up stopped", stopped=OTHER_CURRENCY, reason=OTHER_CURRENCY)
+        change.tell("top_up.failed", top_up_failed(pack=auto.pack, reason=OTHER_CURRENCY, stopped=True))
+        return
+    if charged_this_month(auto, change.now, pack.currency) + pack.amount > auto.monthly_limit:
         until = window_end("month", change.now)
         _set(change, auto, "Automatic top-up waits for the next month", waits_until=until, reason=MONTHLY_LIMIT)
         change.due(until)
-        change.tell("top_up.failed", _facts(auto.pack, MONTHLY_LIMIT))
+        change.tell("top_up.failed", top_up_failed(pack=auto.pack, reason=MONTHLY_LIMIT, retry_at=until))
         return
-    # No checkout that was made by hand has such an id: those end where this one goes on.
-    attempt_id = f"{derived_id('co', change.operation.id)}a{change.version}"
+    # No checkout made otherwise has such an id: theirs end before the `a`. What lands of an attempt may begin the next,
+    # whose id must not grow by that: Stripe takes it as a key.
+    attempt_id = f"{derived_id('co', change.operation.id)[:_BASE_ID_CHARACTERS]}a{change.version}"
     _set(change, auto, "Automatic top-up begun", attempt=attempt_id, waits_until=None, reason=None)
     change.attempt(
         Attempt(
@@ -63,7 +74,10 @@ def landed(change: Change, op: TopUp) -> None:
     if auto is None:
         return
     if op.purchase == "auto_top_up":
-        auto = replace(auto, charged=charged_this_month(auto, change.now) + op.amount, charged_at=change.now)
+        charged = charged_this_month(auto, change.now, op.currency) + op.amount
+        auto = replace(auto, charged=charged, charged_at=change.now, charged_in=op.currency)
+    if op.card_saved:  # the one that the settings named may be the one that failed
+        auto = replace(auto, stripe_customer=None, payment_method=None)
     if op.checkout_id == auto.attempt or op.card_saved:
         attempt = None if op.checkout_id == auto.attempt else auto.attempt
         auto = replace(auto, attempt=attempt, failures=0, waits_until=None, stopped=None, reason=None)
@@ -88,35 +102,65 @@ def fail(change: Change, op: FailTopUp, _: Catalogue) -> None:
         reason=op.reason,
     )
     change.set(auto_top_up=auto)
-    facts = _facts(op.pack, op.reason) | {
-        "checkout_id": op.checkout_id,
-        "amount": op.amount,
-        "currency": op.currency,
-        "pay_url": op.pay_url,
-        "failures": failures,
-        "stopped": stopped is not None,
-        "retry_at": None if auto.waits_until is None else rfc3339(auto.waits_until),
-    }
+    facts = top_up_failed(
+        pack=op.pack,
+        reason=op.reason,
+        checkout_id=op.checkout_id,
+        amount=op.amount,
+        currency=op.currency,
+        pay_url=op.pay_url,
+        failures=failures,
+        stopped=stopped is not None,
+        retry_at=auto.waits_until,
+    )
     change.enter("settings", "Automatic top-up failed", 0, reason=op.reason, detail={"auto_top_up": auto} | facts)
     change.tell("top_up.failed", facts)
 
 
-def ask_refund(change: Change, op: AskRefund, _: Catalogue) -> None:
-    """Keeps that a refund is asked for; what it takes is known once Stripe has made it."""
-    detail = {"refund": {"checkout_id": op.checkout_id, "amount": op.amount}}
-    change.enter("settings", f"Refund asked for: {op.description}", 0, reason=op.reason, detail=detail)
+def restart(change: Change, op: RestartTopUps, _: Catalogue) -> None:
+    """A new card was saved: a wallet that gave up, or waits, tries again, and with that card."""
+    auto = change.wallet.auto_top_up
+    if auto is None or not (auto.stopped or auto.failures or auto.payment_method):
+        return
+    after = replace(
+        auto,
+        stripe_customer=None,
+        payment_method=None,
+        failures=0,
+        stopped=None,
+        waits_until=None,
+        reason=None,
+    )
+    change.set(auto_top_up=after)
+    change.enter("settings", "Card saved", 0, detail={"auto_top_up": after})
 
 
-def charged_this_month(auto: AutoTopUp, now: int) -> int:
-    """What was charged by itself in the calendar month of a time (ms), in minor units."""
-    return auto.charged if window_start("month", auto.charged_at) == window_start("month", now) else 0
+def stop(change: Change, reason: str) -> None:
+    """Ends automatic top-ups of a wallet until its settings or a new card begin them anew."""
+    auto = change.wallet.auto_top_up
+    if auto is not None and not auto.stopped:
+        change.set(auto_top_up=replace(auto, stopped=reason, reason=reason, waits_until=None))
+
+
+def charged_this_month(auto: AutoTopUp, now: int, currency: str) -> int:
+    """What was charged by itself in the calendar month of a time (ms), in minor units of a currency."""
+    same = auto.charged_in == currency and window_start("month", auto.charged_at) == window_start("month", now)
+    return auto.charged if same else 0
+
+
+def fits_month(pack: Pack, monthly_limit: int) -> bool:
+    """Whether a month's limit, in minor units of the pack's currency, lets the pack be bought at all."""
+    return pack.amount <= monthly_limit
 
 
 def changed(before: AutoTopUp | None, after: AutoTopUp | None) -> AutoTopUp | None:
-    """New settings of a wallet that may have an attempt under way and a month behind it: those stay, failures end."""
-    if before is None or after is None:
+    """New settings, or their end: an attempt under way and the month behind it stay known, failures are forgotten."""
+    if before is None:
         return after
-    return replace(after, attempt=before.attempt, charged=before.charged, charged_at=before.charged_at)
+    kept = {name: getattr(before, name) for name in ("attempt", "charged", "charged_at", "charged_in")}
+    if after is None:
+        return replace(before, enabled=False, failures=0, waits_until=None, stopped=None, reason=None)
+    return replace(after, **kept)
 
 
 def _set(change: Change, auto: AutoTopUp, what: str, **fields: Any) -> None:
@@ -124,7 +168,3 @@ def _set(change: Change, auto: AutoTopUp, what: str, **fields: Any) -> None:
     change.set(auto_top_up=after)
     entry_id = f"{derived_id('auto', change.operation.id)}_{change.version + 1}"
     change.enter("settings", what, 0, detail={"auto_top_up": after}, entry_id=entry_id, by_time=True)
-
-
-def _facts(pack: str, reason: str) -> dict[str, Any]:
-    return {"pack": pack, "reason": reason, "checkout_id": None, "pay_url": None}

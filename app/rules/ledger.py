@@ -48,6 +48,7 @@ from app.rules.operations import (
     OpenWallet,
     Operation,
     Release,
+    RestartTopUps,
     Reverse,
     Settle,
     TakeBack,
@@ -58,7 +59,7 @@ from app.rules.operations import (
 from app.rules.periods import DAY_MS, RECURS_BEFORE, occurrence
 from app.rules.pricing import Catalogue, Quote, total_of
 from app.rules.settling import columns_of, ends_of_period, label_of, settle, take_lapsed, take_needless
-from app.rules.taking_back import take_back
+from app.rules.taking_back import ask_refund, take_back
 from app.rules.wallet import Applied, Entry, Grant, Hold, State, Wallet
 
 CAPTURE_EVENT: Final = "hold.capture"
@@ -99,7 +100,8 @@ def apply(state: State, operation: Operation, catalogue: Catalogue, now: int, we
         take_needless(change)
     if change.has_entries:
         watch(change)
-    if change.wallet.auto_top_up is not None:
+    # Money that goes back is no reason to fetch it again.
+    if change.wallet.auto_top_up is not None and not isinstance(operation, TakeBack):
         auto_top_up.consider(change, catalogue)
     return change.result()
 
@@ -542,7 +544,8 @@ _RULES: Final[Mapping[type[Operation], Callable[[Change, Any, Catalogue], None]]
     Adjust: _adjust,
     TopUp: _top_up,
     FailTopUp: auto_top_up.fail,
-    AskRefund: auto_top_up.ask_refund,
+    RestartTopUps: auto_top_up.restart,
+    AskRefund: ask_refund,
     TakeBack: take_back,
     OpenWallet: _open_wallet,
     ChangeSettings: _change_settings,

@@ -150,6 +150,10 @@ class FailTopUp(Operation, frozen=True, kw_only=True):
     counts: bool = True
 
 
+class RestartTopUps(Operation, frozen=True, kw_only=True):
+    """A card was saved that the wallet may charge, later than its payment landed."""
+
+
 class TakeBack(Operation, frozen=True, kw_only=True):
     """What the money of a payment says now: of `charged`, so much is `refunded` and `disputed`, in minor units.
 
@@ -162,6 +166,7 @@ class TakeBack(Operation, frozen=True, kw_only=True):
     refunded: int
     disputed: int
     seen: int
+    purchase: PurchaseKind = "checkout"
 
 
 class AskRefund(Operation, frozen=True, kw_only=True):

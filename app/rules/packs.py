@@ -1,6 +1,6 @@
 """What is for sale: credits for money, with credits on top, in one currency or several, in one size or at a rate."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -64,33 +64,70 @@ def terms_of(pack: Pack, *, currency: str | None = None, amount: int | None = No
     if price is None:
         sold = ", ".join((pack.currency, *sorted(pack.currencies)))
         raise InvalidRequest(f"currency: this pack is sold in {sold}.", field="currency")
-    if amount is None or (amount == price and not pack.is_custom):
+    if amount is None or amount == price:
         return Terms(pack.credits, pack.bonus_credits, price, currency)
     if pack.amount_min is None or pack.amount_max is None:
         raise InvalidRequest(f"amount: this pack costs {price}, and no other amount.", field="amount")
     low, high = (-(-bound * price // pack.amount) for bound in (pack.amount_min, pack.amount_max))
     if not low <= amount <= high:
         raise InvalidRequest(f"amount: from {low} to {high} in minor units of {currency}.", field="amount")
+    check_amount(amount, currency, "amount")
     credits = pack.credits * amount // price
     if not 1 <= credits <= CREDITS_MAX:
         raise InvalidRequest("amount: it does not buy one credit, or buys more than may move at once.", field="amount")
-    return Terms(credits, pack.bonus_credits * amount // price, amount, currency)
+    return Terms(credits, min(CREDITS_MAX, pack.bonus_credits * amount // price), amount, currency)
 
 
-_WITHOUT_MINOR_UNITS = frozenset(
-    "bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf".split()  # noqa: SIM905 - a table, read as one
-)
-"""Currencies whose amounts Stripe takes whole, e.g. 500 for ¥500."""
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of an invoice over a price that a pack is mapped to.
+
+    `amount` is before promotions, in minor units, below zero where it gives back unused time. `unit_amount` is what one
+    unit costs for a whole period, where the line is over part of one; None where that has no one answer.
+    """
+
+    pack: Pack
+    amount: int
+    quantity: int
+    is_prorated: bool = False
+    unit_amount: int | None = None
+
+
+def credits_of_invoice(lines: Sequence[Line], *, paid: int, total: int) -> int:
+    """What a paid invoice grants: as large a part of what its lines are worth as was paid of it.
+
+    A line is worth its pack for each unit. One that is prorated is worth the part that its amount is of the price, and
+    counts against the others where it gives back unused time. What the buyer's balance at Stripe pays grants nothing:
+    it came from time that was given back, and the credits of that stayed. So no change to and fro makes credits.
+
+    Args:
+        lines: those over mapped prices.
+        paid: what was charged for the invoice, in minor units.
+        total: what was to be paid, with tax and less promotions. 0 is an invoice that a promotion made free.
+
+    """
+    if total < 0:
+        return 0
+    worth = sum(_worth(line) for line in lines)
+    return min(CREDITS_MAX, max(0, worth * min(paid, total) // total if total else worth))
+
+
+def _worth(line: Line) -> int:
+    """In credits, below zero for unused time. A line of nothing, as a trial has it, is worth nothing."""
+    if not line.amount or line.quantity <= 0:
+        return 0
+    whole = line.pack.credits * line.quantity
+    if not line.is_prorated:
+        return whole if line.amount > 0 else 0
+    if not line.unit_amount:
+        return 0
+    part = min(whole, whole * abs(line.amount) // (line.unit_amount * line.quantity))
+    return part if line.amount > 0 else -part
+
+
 _WHOLE_IN_HUNDREDTHS = frozenset(("isk", "ugx"))
 """Those that have no smaller unit any more, and that Stripe still takes in hundredths."""
-_IN_THOUSANDTHS = frozenset("bhd jod kwd omr tnd".split())  # noqa: SIM905
-
-
-def minor_units_of(currency: str) -> int:
-    """How many minor units make one of a currency: 1, 100 or 1000 (docs.stripe.com/currencies)."""
-    if currency in _WITHOUT_MINOR_UNITS:
-        return 1
-    return 1000 if currency in _IN_THOUSANDTHS else 100
+_IN_THOUSANDTHS = frozenset(("bhd", "jod", "kwd", "omr", "tnd"))
+"""Those with three decimals, of which Stripe takes two (docs.stripe.com/currencies)."""
 
 
 def check_amount(amount: int, currency: str, field: str) -> int:

@@ -11,8 +11,9 @@ from typing import Final, Literal
 from msgspec.structs import replace
 
 from app.errors import NotFound, VersionConflict
+from app.rules import auto_top_up
 from app.rules.change import Change, Draws
-from app.rules.operations import TakeBack, bonus_id_of, grant_id_of
+from app.rules.operations import AskRefund, TakeBack, bonus_id_of, grant_id_for, grant_id_of
 from app.rules.pricing import Catalogue
 from app.rules.wallet import EntryKind, Grant, Taken
 
@@ -43,17 +44,40 @@ def take_back(change: Change, op: TakeBack, _: Catalogue) -> None:
     returned = min(op.refunded + op.disputed, op.charged)
     moves = [(grant, grant.credits * returned // op.charged - (grant.taken or _NOTHING).credits) for grant in grants]
     if not any(more for _, more in moves):
+        if (before.refunded, before.disputed) != (op.refunded, op.disputed):
+            _note(change, bought, op)
         return
     balance = change.balance
     is_taking = any(more > 0 for _, more in moves)
     move = _take if is_taking else _give_back
-    draws = move(change, op, [(grant, abs(more)) for grant, more in moves if more])
+    # The bought grant keeps what was said of the money, though its bonus alone may have moved.
+    draws = move(change, op, [(grant, abs(more)) for grant, more in moves if more or grant is bought])
     credits = change.balance - balance
     kind = _kind(op, before, is_taking=is_taking)
     words = "Refund undone" if kind == "refund" and not is_taking else _WORDS[kind]
     detail = {"checkout_id": op.checkout_id, "amount_refunded": op.refunded, "amount_disputed": op.disputed}
     change.enter(kind, f"{words}: {op.description}", credits, draws=draws, detail=detail)
     change.tell("top_up.refunded", {**detail, "currency": bought.currency, "credits": credits, "reason": kind})
+    if kind == "dispute" or (is_taking and op.purchase == "auto_top_up"):
+        auto_top_up.stop(change, "disputed" if kind == "dispute" else "refunded")
+
+
+def ask_refund(change: Change, op: AskRefund, _: Catalogue) -> None:
+    """Keeps that a refund is asked for; what it takes is known once Stripe has made it."""
+    detail = {"refund": {"checkout_id": op.checkout_id, "amount": op.amount}}
+    change.enter("settings", f"Refund asked for: {op.description}", 0, reason=op.reason, detail=detail)
+
+
+def refundable(charged: int, refunded: int, disputed: int) -> int:
+    """How much of a payment's money may still be given back, in minor units."""
+    return max(0, charged - refunded - disputed)
+
+
+def _note(change: Change, bought: Grant, op: TakeBack) -> None:
+    """Money moved and no credit with it: it is kept, so that an older word of it is known as one."""
+    taken = _moved(change, bought.taken or _NOTHING, op, credits=0, drawn=0, owed=0)
+    change.put(replace(bought, taken=taken))
+    change.enter("settings", f"Payment moved: {op.description}", 0, detail={"checkout_id": op.checkout_id})
 
 
 def status_of(
@@ -102,12 +126,17 @@ def _give_back(change: Change, op: TakeBack, moves: Sequence[tuple[Grant, int]])
         if drawn:
             draws.append((grant.id, drawn))
         takens.append((grant.id, _moved(change, taken, op, credits=-less, drawn=-drawn, owed=-owed)))
-    since = min(grant.taken.version for grant, _ in moves if grant.taken is not None)
-    given = change.give_back(credits, tuple(draws), since)
+    given = change.give_back(credits, tuple(draws), min(grant.version for grant, _ in moves))
+    # What came back of a grant that has ended lasts for a day, and has lapsed as far as the grant goes.
+    for_a_day = change.grant(grant_id_for(op.id, "d"))
+    lapsed = for_a_day.credits if for_a_day else 0
+    back = dict(draws)
     for grant_id, taken in takens:
         as_it_is = change.grant(grant_id)
         assert as_it_is is not None
-        change.put(replace(as_it_is, taken=taken))
+        part = min(lapsed, back.get(grant_id, 0)) if as_it_is.ended(change.now) else 0
+        lapsed -= part
+        change.put(replace(as_it_is, taken=taken, lapsed=as_it_is.lapsed + part))
     return given
 
 

@@ -144,9 +144,10 @@ class Member(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class AutoTopUp(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How a wallet fills itself, and how that goes: a balance below `threshold` charges the saved card for a pack.
 
-    `monthly_limit` bounds what is charged by itself in a calendar month, in minor units of the pack's currency;
-    `charged` is that of the month around `charged_at`. `attempt` is the checkout that is under way, of which there is
-    one at a time. After a failure none is made before `waits_until`; `stopped` says why none is made any more.
+    `monthly_limit` bounds what is charged by itself in a calendar month, in minor units of `currency`, the pack's;
+    `charged` is that of the month around `charged_at`, in `charged_in`. `attempt` is the checkout that is under way, of
+    which there is one at a time. After a failure none is made before `waits_until`; `stopped` says why none is made
+    any more. Where its operator has ended it, it is not `enabled`; what is under way and what was charged stay known.
     """
 
     threshold: int
@@ -161,6 +162,9 @@ class AutoTopUp(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reason: str | None = None
     charged: int = 0
     charged_at: int = 0
+    charged_in: str = ""
+    currency: str = ""
+    enabled: bool = True
 
 
 class Wallet(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -362,12 +363,15 @@ def _is_set(before: State, after: State) -> bool:
 
 def _messages(op: Operation, applied: Applied, now: int) -> Iterator[Message]:
     """What a wallet has to say of an operation, in the order in which it came to pass."""
+    of_version: Counter[int] = Counter()
     for number, notice in enumerate(applied.notices):
+        place = of_version[notice.version]
+        of_version[notice.version] += 1
         yield Message(
             id=f"msg_{op.id}_{number}",
             type=notice.type,
             customer_id=op.customer_id,
-            position=position_of(notice.version, number),
+            position=position_of(notice.version, place),
             data=notice.data,
             at=now,
         )

@@ -1,7 +1,7 @@
 """Prices and packs: versions that never change, and a generation that rises with every change."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -230,6 +230,14 @@ class CatalogueStore:
         """A pack on sale, by its code."""
         return (await self.fresh()).packs.get(code)
 
+    async def packs_of_prices(self, prices: Collection[str]) -> dict[str, Pack]:
+        """The packs that prices of Stripe's are mapped to, by price; one that is off sale grants to who subscribes."""
+        table = schema.packs
+        columns = [table.c[name] for name in _PACK_COLUMNS]
+        query = select(*columns).where(table.c.stripe_price.in_(prices)).order_by(table.c.archived.desc())
+        packs = [_pack(row) for row in await self._db.fetch_all(query)] if prices else []
+        return {pack.stripe_price: pack for pack in packs if pack.stripe_price is not None}
+
     async def put_pack(self, pack: Pack) -> None:
         """Sets a pack; checkouts made before keep what they were made with.
 
@@ -311,6 +319,12 @@ def _price_version(row: Sequence[Any]) -> PriceVersion:
         archived=bool(archived),
         created_at=created_at,
     )
+
+
+def _pack(row: Any) -> Pack:
+    columns = {name: getattr(row, name) for name in _PACK_COLUMNS}
+    columns["currencies"] = msgspec.json.decode(columns["currencies"], type=dict[str, int])
+    return Pack(**columns | {"expires_with_period": bool(columns["expires_with_period"])})
 
 
 def _column(value: Any) -> Any:

@@ -4,8 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
+from sqlalchemy import tuple_
 
 from app.errors import IdempotencyConflict, TransactionFailed
+from app.rules.notices import top_up_failed
 from app.rules.operations import FailTopUp, Operation, PurchaseKind, TakeBack, TopUp
 from app.rules.taking_back import status_of
 from app.rules.wallet import Attempt
@@ -119,7 +121,6 @@ def attempted(customer_id: str, attempt: Attempt) -> Statement:
         kind="auto_top_up",
         bonus_credits=attempt.bonus_credits,
         bonus_days=attempt.bonus_days,
-        save_card=True,
         ask_at=attempt.at,
     )
     return _INSERT, _row(checkout)
@@ -250,15 +251,14 @@ def _failed(checkout: Checkout, reason: str | None) -> Message:
         type="top_up.failed",
         customer_id="",  # it is of no entry of the wallet, and so in no order with what those say
         position=0,
-        data={
-            "customer_id": checkout.customer_id,
-            "checkout_id": checkout.id,
-            "pack": checkout.pack,
-            "amount": checkout.amount,
-            "currency": checkout.currency,
-            "reason": reason or "payment_failed",
-            "pay_url": None,
-        },
+        data={"customer_id": checkout.customer_id}
+        | top_up_failed(
+            pack=checkout.pack,
+            reason=reason or "payment_failed",
+            checkout_id=checkout.id,
+            amount=checkout.amount,
+            currency=checkout.currency,
+        ),
         at=now,
     )
 
@@ -279,11 +279,21 @@ async def about_to_charge(
     return _checkout(rows[0]) if rows else None
 
 
+async def keep_payment(db: Database, checkout_id: str, payment_intent: str, amount_paid: int) -> None:
+    """Keeps which payment paid a checkout, where that was not kept; `amount_paid` in minor units."""
+
+    def script() -> Script[None]:
+        keep = "UPDATE checkouts SET payment_intent = ?, amount_paid = ? WHERE id = ? AND payment_intent IS NULL"
+        yield keep, (payment_intent, amount_paid, checkout_id)
+
+    await db.transact(script)
+
+
 async def ask_later(db: Database, checkout_id: str, ask_at: int | None) -> None:
     """Notes that Stripe was asked about one, and when it is asked again; None for never."""
 
     def script() -> Script[None]:
-        yield "UPDATE checkouts SET asked = asked + 1, ask_at = ? WHERE id = ?", (ask_at, checkout_id)
+        yield f"UPDATE checkouts SET asked = asked + 1, ask_at = ? WHERE id = ? AND {_PENDING}", (ask_at, checkout_id)
 
     await db.transact(script)
 
@@ -306,20 +316,30 @@ async def find_by_payment(db: Database, payment_intent: str) -> Checkout | None:
     return await _find(db, schema.checkouts.c.payment_intent == payment_intent)
 
 
-async def of_customer(
-    db: Database, customer_id: str | None, *, status: str | None, limit: int, before: str | None
-) -> tuple[list[Checkout], str | None]:
-    """A page of checkouts, newest first, of one customer or of all, and the id to go on before, None on the last."""
+async def page_of(
+    db: Database, customer_id: str | None, *, status: str | None, limit: int, before: tuple[int, str] | None
+) -> tuple[list[Checkout], tuple[int, str] | None]:
+    """A page of checkouts, newest first, of one customer or of all, and where to go on, None on the last.
+
+    Args:
+        db: where they are.
+        customer_id: whose, None for everyone's.
+        status: only those.
+        limit: rows at most.
+        before: the place of the last one of the page before: its time and its id.
+
+    """
     table = schema.checkouts
-    query = table.select().order_by(table.c.id.desc()).limit(limit + 1)
+    query = table.select().order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit + 1)
     if customer_id is not None:
         query = query.where(table.c.customer_id == customer_id)
     if status is not None:
         query = query.where(table.c.status == status)
     if before is not None:
-        query = query.where(table.c.id < before)
+        query = query.where(tuple_(table.c.created_at, table.c.id) < tuple_(*before))
     found = [_of_columns(row) for row in await db.fetch_all(query)]
-    return found[:limit], found[limit - 1].id if len(found) > limit else None
+    last = found[limit - 1] if len(found) > limit else None
+    return found[:limit], (last.created_at, last.id) if last else None
 
 
 async def _find(db: Database, where: Any) -> Checkout | None:

@@ -307,7 +307,8 @@ checkouts = _table(
     # What Stripe is asked about next, and what it names by its own ids.
     _partial_index("checkouts_to_ask", "ask_at", "ask_at IS NOT NULL"),
     _partial_index("checkouts_by_payment", "payment_intent", "payment_intent IS NOT NULL"),
-    Index("checkouts_of_customer", "customer_id", "id"),
+    Index("checkouts_by_time", "created_at", "id"),
+    Index("checkouts_of_customer", "customer_id", "created_at", "id"),
     Index(
         "checkouts_by_key",
         "customer_id",

@@ -102,6 +102,8 @@ class Deliverer:
                 self._sending[asyncio.create_task(self._attempt(due))] = due
                 counts[due.endpoint.id] += 1
                 free -= 1
+                # Not all in one turn of the loop: whoever meters meanwhile would wait for every one of them.
+                await asyncio.sleep(limits.delivery_begin_seconds_between)
 
     def _room(self, endpoint: Endpoint) -> int:
         """How many may be under way to an endpoint: one that fails is tried, and does not take the room of others."""

@@ -10,6 +10,7 @@ import stripe
 import stripe.checkout
 
 from app.demo import stripe_objects as objects
+from app.demo.stripe_prices import price
 
 FIXTURES = Path(__file__).parents[3] / "shared/stripe/fixtures3.json"
 """Stripe's published examples, where a copy of them lies beside the project."""
@@ -90,6 +91,7 @@ BUILT: dict[str, tuple[type, dict[str, Any]]] = {
             status_transitions={"canceled_at": None, "paid_at": 1},
         ),
     ),
+    "price": (stripe.Price, price(id="price_1", unit_amount=1, currency="usd", created=1)),
     "event": (stripe.Event, objects.event(id="evt_1", created=1, type="charge.succeeded", data={"object": {}})),
 }
 

@@ -31,6 +31,8 @@ _CLASSES = {
     ("GET", "refunds/*"): "RefundRetrieveParams",
     ("GET", "disputes"): "DisputeListParams",
     ("GET", "disputes/*"): "DisputeRetrieveParams",
+    ("GET", "prices"): "PriceListParams",
+    ("GET", "prices/*"): "PriceRetrieveParams",
     ("GET", "invoices"): "InvoiceListParams",
     ("GET", "invoices/*"): "InvoiceRetrieveParams",
     ("GET", "invoice_payments"): "InvoicePaymentListParams",

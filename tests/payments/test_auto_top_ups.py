@@ -17,6 +17,8 @@ from app.demo.stripe_cards import AUTHENTICATED_CARD, DECLINED_LATER_CARD
 
 SETTINGS = {"threshold": 100, "pack": "chargly_500", "monthly_limit": 2_000}
 CALLS_MAX = 20
+LEAST_CALLS = 2
+"""By which an attempt goes on when the server is back: it looks for its payment, and reads or makes it."""
 HURRY = {"stripe_ask_seconds_first": 0, "auto_top_up_seconds_between": 0.05}
 
 
@@ -183,17 +185,57 @@ def test_a_frozen_wallet_is_not_charged(api: httpx.Client, customer_id: str, str
     api.patch(f"/v1/wallets/{customer_id}", json={"frozen": True})
     api.post(f"/v1/wallets/{customer_id}/adjustments", json={"credits": -100, "reason": "r"})
     assert wallet(api, customer_id)["auto_top_up"]["status"] == "active"
+    assert intents_of(stripe, customer_id) == []
     api.patch(f"/v1/wallets/{customer_id}", json={"frozen": False})
     eventually(lambda: balance(api, customer_id) == 550)
 
 
 def test_what_was_charged_by_itself_can_be_refunded(api: httpx.Client, customer_id: str, stripe: StripeStandIn) -> None:
-    fills_itself(api, stripe, customer_id, monthly_limit=1_000)
+    fills_itself(api, stripe, customer_id, monthly_limit=9_000)
     charge(api, customer_id, credits=60)
     eventually(lambda: balance(api, customer_id) == 590)
     [checkout] = api.get("/v1/checkouts", params={"customer_id": customer_id}).json()["checkouts"]
     assert api.post(f"/v1/checkouts/{checkout['id']}/refund").json()["status"] == "refunded"
-    assert balance(api, customer_id) == 90
+    shown = wallet(api, customer_id)
+    assert (shown["balance"], shown["auto_top_up"]["status"]) == (90, "stopped")
+    assert shown["auto_top_up"]["reason"] == "refunded"
+    assert charge(api, customer_id, credits=1).status_code == 201
+    assert len(intents_of(stripe, customer_id)) == 1
+
+
+def test_the_card_that_the_last_checkout_saved_is_charged(
+    api: httpx.Client, customer_id: str, stripe: StripeStandIn
+) -> None:
+    body = {"customer_id": customer_id, "pack": "chargly_500", "save_card": True}
+    checkout = api.post("/v1/checkouts", json=body).json()
+    session = stripe.account.pay(stripe.session_of(checkout["id"])["id"])
+    assert api.get(f"/v1/checkouts/{checkout['id']}").json()["status"] == "paid"
+    assert api.patch(f"/v1/wallets/{customer_id}", json={"auto_top_up": SETTINGS}).status_code == 200
+    charge(api, customer_id, credits=450)
+    eventually(lambda: balance(api, customer_id) == 550)
+    by_itself = next(one for one in intents_of(stripe, customer_id) if one["id"] != session["payment_intent"])
+    saved = stripe.account.one(session["payment_intent"])
+    assert saved is not None
+    assert (by_itself["customer"], by_itself["payment_method"]) == (session["customer"], saved["payment_method"])
+
+
+@pytest.mark.parametrize("change", [{"frozen": True}, {"auto_top_up": None}])
+def test_what_is_not_wanted_any_more_is_not_charged_though_it_was_tried(
+    api: httpx.Client, customer_id: str, stripe: StripeStandIn, change: dict[str, Any]
+) -> None:
+    fills_itself(api, stripe, customer_id)
+    stripe.faults = SlowPayments()
+    charge(api, customer_id, credits=60)
+    eventually(lambda: any(one.path == "/v1/payment_intents" for one in stripe.calls))
+    assert api.patch(f"/v1/wallets/{customer_id}", json=change).status_code == 200
+    stripe.faults = Faults()
+
+    def attempt() -> dict[str, Any]:
+        return api.get("/v1/checkouts", params={"customer_id": customer_id}).json()["checkouts"][0]
+
+    eventually(lambda: attempt()["status"] == "failed")
+    assert attempt()["failure"] == ("wallet_frozen" if "frozen" in change else "not_wanted")
+    assert (intents_of(stripe, customer_id), balance(api, customer_id)) == ([], 90)
 
 
 class KillAt(DropOne):
@@ -235,6 +277,6 @@ def test_a_kill_at_each_call_of_an_attempt_charges_once(
             assert [one["credits"] for one in whole_ledger(api, customer, kind="top_up")] == [500]
         assert [one["status"] for one in intents_of(own_stripe, customer)] == ["succeeded"]
         if not killed:
-            assert number
+            assert number >= LEAST_CALLS
             return
     raise AssertionError("an attempt makes more calls than were tried")

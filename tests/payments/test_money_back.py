@@ -1,9 +1,12 @@
 """Money that goes back, whoever sends it: refunds of ours and of Stripe's dashboard, disputes, and what undoes them."""
 
+import asyncio
 import contextlib
 import signal
+import sqlite3
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 from payments.stripe_stand_in import DROP, Call, DropOne, Fault, Faults, Reply, StripeStandIn, deliver, deliver_all
@@ -149,6 +152,70 @@ def test_what_is_not_paid_is_not_refunded(api: httpx.Client, server: ServerProce
         error_of(browser.post(path), 403, "forbidden_scope")
 
 
+def test_a_refund_that_stripe_refuses_is_refused_again_when_it_is_sent_again(
+    api: httpx.Client, customer: str, paid: dict[str, Any], stripe: StripeStandIn
+) -> None:
+    stripe.faults = RefundsRefused()
+    for _ in range(2):
+        answer = api.post(f"/v1/checkouts/{paid['id']}/refund", json={"amount": 100, "idempotency_key": "no"})
+        assert error_of(answer, 400, "invalid_request")["stripe_code"] == "charge_disputed"
+    assert balance(api, customer) == 600
+
+
+def test_a_refund_is_made_once_though_stripe_has_forgotten_its_key(
+    api: httpx.Client, customer: str, paid: dict[str, Any], stripe: StripeStandIn
+) -> None:
+    path, body = f"/v1/checkouts/{paid['id']}/refund", {"amount": 100, "idempotency_key": "old"}
+    assert api.post(path, json=body).status_code == 200
+    stripe.faults = ForgottenKeys()
+    assert api.post(path, json=body).status_code == 200
+    assert balance(api, customer) == 550
+
+
+def test_a_purchase_of_a_release_that_kept_no_payment_can_be_refunded(
+    new_server: StartServer, own_stripe: StripeStandIn, database_url: str, engine: str
+) -> None:
+    server = new_server(**own_stripe.env)
+    with server.client() as api:
+        checkout = api.post("/v1/checkouts", json={"customer_id": "u", "pack": "chargly_500"}).json()
+        own_stripe.account.pay(session_id(own_stripe, checkout))
+        assert api.get(f"/v1/checkouts/{checkout['id']}").json()["status"] == "paid"
+        forget = "UPDATE checkouts SET payment_intent = NULL, amount_paid = NULL"
+        if engine == "sqlite":
+            with sqlite3.connect(database_url.removeprefix("sqlite:///")) as db:
+                db.execute(forget)
+        else:
+            asyncio.run(executed(database_url, forget))
+        own_stripe.account.refund(session_id(own_stripe, checkout), 400)
+        deliver_all(server, own_stripe.told)
+        assert balance(api, "u") == 300
+        assert api.post(f"/v1/checkouts/{checkout['id']}/refund").json()["status"] == "refunded"
+
+
+async def executed(database_url: str, sql: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(sql)
+    await connection.close()
+
+
+class RefundsRefused(Faults):
+    """Stripe refuses refunds."""
+
+    def before(self, call: Call) -> Fault:
+        refused = (
+            b'{"error": {"type": "invalid_request_error", "code": "charge_disputed", "message": "It is disputed."}}'
+        )
+        return (400, refused) if (call.method, call.path) == ("POST", "/v1/refunds") else None
+
+
+class ForgottenKeys(Faults):
+    """Stripe takes each key for a new one."""
+
+    def before(self, call: Call) -> Fault:
+        call.headers.pop("idempotency-key", None)
+        return None
+
+
 class RefundsFail(Faults):
     """Stripe answers 500 to refunds."""
 
@@ -198,13 +265,14 @@ def test_a_webhook_is_not_taken_while_stripe_cannot_be_asked_about_it(
 
 
 def test_a_refund_of_a_payment_that_is_none_of_ours_is_ignored(
-    server: ServerProcess, stripe: StripeStandIn, paid: dict[str, Any]
+    server: ServerProcess, api: httpx.Client, customer: str, paid: dict[str, Any], stripe: StripeStandIn
 ) -> None:
-    stripe.account.refund(session_id(stripe, paid), 100)
-    [told] = [one for one in stripe.told if one["type"] == "charge.refunded"]
-    charge_of_others = told["data"]["object"] | {"payment_intent": None, "id": "ch_unknown"}
-    answer = deliver(server, told | {"data": {"object": charge_of_others}})
-    assert answer.status_code in (200, 502)
+    buyer = stripe.account.saved_card()["customer"]
+    invoice = stripe.account.pay_invoice(buyer, "price_of_something_else")
+    stripe.account.refund(invoice["id"])
+    told = [one for one in stripe.told if one["type"] in ("charge.refunded", "refund.created")]
+    assert [deliver(server, one).json() for one in told] == [{"received": "ignored"}] * 2
+    assert balance(api, customer) == 600
 
 
 def test_a_connected_accounts_event_is_not_ours(

@@ -91,7 +91,31 @@ def test_an_upgrade_grants_the_part_that_was_paid_and_takes_nothing(
         billing_reason="subscription_update",
     )
     deliver_all(server, stripe.told)
-    assert balance(api, customer_id) == 1500
+    assert balance(api, customer_id) == 1250  # a half of a pack, less a quarter for the time that was given back
+
+
+def test_changes_to_and_fro_make_no_credits(
+    server: ServerProcess, api: httpx.Client, customer_id: str, price: str, buyer: str, stripe: StripeStandIn
+) -> None:
+    pay(stripe, buyer, price, customer_id)
+    one, two = (InvoiceLine(price=price, amount=1000 * n, quantity=n, proration=True, unit_amount=2000) for n in (1, 2))
+    more = (InvoiceLine(price=price, amount=-1000, proration=True, unit_amount=2000),)
+    fewer = (InvoiceLine(price=price, amount=-2000, quantity=2, proration=True, unit_amount=2000),)
+    for line, given_back in ((two, more), (one, fewer)) * 3:
+        fields = {"amount": 0, "more": (line, *given_back), "billing_reason": "subscription_update"}
+        pay(stripe, buyer, "price_unknown", customer_id, **fields)
+    deliver_all(server, stripe.told)
+    # The stand-in charges each step up; Stripe itself pays the later ones from what the steps down gave back.
+    assert balance(api, customer_id) == 1000 + 3 * 500
+
+
+def test_a_pack_off_sale_grants_to_who_subscribes(
+    server: ServerProcess, api: httpx.Client, customer_id: str, price: str, buyer: str, stripe: StripeStandIn
+) -> None:
+    api.delete(f"/v1/packs/{price.removeprefix('price_')}")
+    pay(stripe, buyer, price, customer_id)
+    deliver_all(server, stripe.told)
+    assert balance(api, customer_id) == 1000
 
 
 def test_the_wallet_of_a_known_buyer_is_found_without_metadata(
@@ -127,7 +151,40 @@ def test_an_invoice_that_is_refunded_takes_its_credits(
 def test_a_price_mapped_later_grants_from_then_on(
     server: ServerProcess, api: httpx.Client, customer_id: str, price: str, buyer: str, stripe: StripeStandIn
 ) -> None:
-    api.delete(f"/v1/packs/{price.removeprefix('price_')}")
+    code = price.removeprefix("price_")
+    api.put(f"/v1/packs/{code}", json={"name": "Pro", "credits": 1000, "amount": 2000})
     pay(stripe, buyer, price, customer_id)
     deliver_all(server, stripe.told)
     assert api.get(f"/v1/wallets/{customer_id}").status_code == 404
+    api.put(f"/v1/packs/{code}", json={"name": "Pro", "credits": 1000, "amount": 2000, "stripe_price": price})
+    pay(stripe, buyer, price, customer_id)
+    deliver_all(server, stripe.told[-20:])
+    assert balance(api, customer_id) in (1000, 2000)
+    deliver_all(server, stripe.told)  # the first one's event once more: it is paid, and mapped now
+    assert balance(api, customer_id) == 2000
+
+
+def test_a_trial_grants_nothing(
+    server: ServerProcess, api: httpx.Client, customer_id: str, price: str, buyer: str, stripe: StripeStandIn
+) -> None:
+    pay(stripe, buyer, price, customer_id, amount=0)
+    deliver_all(server, stripe.told)
+    assert api.get(f"/v1/wallets/{customer_id}").status_code == 404
+
+
+def test_a_dispute_of_an_invoices_payment_takes_its_credits(
+    server: ServerProcess, api: httpx.Client, customer_id: str, price: str, buyer: str, stripe: StripeStandIn
+) -> None:
+    invoice = pay(stripe, buyer, price, customer_id)
+    stripe.account.open_dispute(invoice["id"])
+    deliver_all(server, stripe.told)
+    assert balance(api, customer_id) == 0
+
+
+@pytest.mark.parametrize("named", ["a/b", "..", "x" * 256, "a\nb"])
+def test_a_name_that_no_wallet_can_have_is_nobody(
+    server: ServerProcess, price: str, buyer: str, stripe: StripeStandIn, named: str
+) -> None:
+    pay(stripe, buyer, price, named)
+    answers = [deliver(server, one).json() for one in stripe.told if one["type"] == "invoice.paid"]
+    assert answers == [{"received": "ignored"}]

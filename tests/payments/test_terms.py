@@ -108,7 +108,7 @@ def test_a_browser_sees_no_id_of_stripes(server: ServerProcess, api: httpx.Clien
     assert "stripe_price" not in shown
 
 
-def test_a_million_credits_land(
+def test_as_many_credits_as_one_operation_moves_land(
     server: ServerProcess, api: httpx.Client, customer_id: str, pack: str, stripe: StripeStandIn
 ) -> None:
     put(api, pack, credits=10**12, amount=99_999_999)

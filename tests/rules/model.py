@@ -54,7 +54,6 @@ class Lot:
     """What expired or was withdrawn of it."""
     taken: dict[str, int] = field(default_factory=lambda: {"drawn": 0, "owed": 0, "gone": 0})
     """What was taken back because its money went back: from it, from the wallet, and of what was gone already."""
-    taken_at_age: int = 0
 
     @property
     def lapsed(self) -> bool:
@@ -439,21 +438,19 @@ class Model:
 
     # Money that goes back
 
-    def move_money(self, id: str, bought: list[str], share: Fraction, kind: str) -> None:
+    def move_money(self, id: str, bought: list[str], share: Fraction, kind: str) -> bool:
         """Brings what a payment bought to the share of its money that has gone: taken of each as large a part of it."""
         lots = [self.lots[lot_id] for lot_id in bought]
         more = {lot.id: int(lot.credits * share) - sum(lot.taken.values()) for lot in lots}
         lots = [lot for lot in lots if more[lot.id]]
         if not lots:
-            return
+            return False
         if max(more.values()) > 0:
             credits, draws = self._take(lots, more)
         else:
             credits, draws = self._restore(id, lots, more)
-        age = self._older()
-        for lot in lots:
-            lot.taken_at_age = age
         self._tell(kind, credits, draws)
+        return True
 
     def _take(self, lots: list[Lot], more: dict[str, int]) -> tuple[int, dict[str, int]]:
         draws: dict[str, int] = {}
@@ -490,7 +487,14 @@ class Model:
                     credits += part
                 if name == "drawn" and part:
                     drawn.append((lot.id, part))
-        draws, *anew = self._return(credits, drawn, min(lot.taken_at_age for lot in lots))
+        draws, *anew = self._return(credits, drawn, min(lot.age for lot in lots))
+        lapsed = anew[0]
+        for lot_id, part in drawn:
+            lot = self.lots[lot_id]
+            if lot.over(self.now):
+                of_day = min(lapsed, part)
+                lapsed -= of_day
+                lot.gone += of_day
         self._give_anew(id.partition("_")[2], *anew)
         return credits, draws
 

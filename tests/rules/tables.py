@@ -373,11 +373,11 @@ class Tables:
             kind = "refund" if refunded > before_refunded else "dispute"
         else:
             kind = "dispute_reversal" if disputed < before_disputed else "refund"
-        moved = share != before and self.entries[-1].id == operation.id
+        is_said_anew = (refunded, disputed) != (before_refunded, before_disputed)
         bought = [id for id in (grant_id, f"{grant_id}b") if id in self.grants]
-        self.model.move_money(operation.id, bought, share, kind)
-        if moved:  # what moves no credit is not kept
-            self.bought[checkout_id] = (refunded, disputed)
+        if not self.model.move_money(operation.id, bought, share, kind) and is_said_anew:
+            self.model.told.append(("settings", 0, {}))
+        self.bought[checkout_id] = (refunded, disputed)
 
     def put_settings(self, **changes: Any) -> None:
         same = all(getattr(self.wallet, name) == value for name, value in changes.items())

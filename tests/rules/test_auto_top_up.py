@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from rules.ledgers import CATALOGUE, DAY, NEW, NOW, at, change, done, event, grant, settle, top_up
 
 from app.config import AUTO_TOP_UP_FAILURES_MAX, AUTO_TOP_UP_PAUSES_SECONDS
-from app.rules.operations import FailTopUp, Operation
+from app.rules.operations import FailTopUp, Operation, RestartTopUps, TakeBack
 from app.rules.packs import Pack
 from app.rules.wallet import Applied, Attempt, AutoTopUp, State
 
@@ -165,6 +165,70 @@ def test_a_payment_that_comes_after_it_was_given_up_lands_and_counts() -> None:
     state = failed(applied.state, applied.attempts[0].id).state
     late = landed(state, applied.attempts[0])
     assert (late.state.wallet.balance, auto(late.state).charged, auto(late.state).failures) == (590, 1000, 1)
+
+
+def test_money_that_goes_back_is_not_fetched_again() -> None:
+    applied = spend(filled(), 60)
+    attempt = applied.attempts[0]
+    state = landed(applied.state, attempt).state
+    money = {"customer_id": "u", "description": "Starter", "charged": 1000, "seen": 0, "checkout_id": attempt.id}
+    for name, facts in (
+        ("refunded", {"refunded": 1000, "disputed": 0, "purchase": "auto_top_up"}),
+        ("disputed", {"refunded": 0, "disputed": 1000}),
+    ):
+        back = apply(state, TakeBack(**money | facts, id=f"back_{name}"))
+        assert (back.attempts, back.state.wallet.balance) == ((), 90)
+        assert auto(back.state).stopped == name
+        assert spend(back.state, 10, number=2).attempts == ()
+
+
+def test_an_end_and_a_new_beginning_know_what_is_under_way_and_what_was_charged() -> None:
+    applied = spend(filled(), 60)
+    off = apply(applied.state, change(auto_top_up=None))
+    assert (auto(off.state).enabled, auto(off.state).attempt) == (False, applied.attempts[0].id)
+    on = apply(off.state, change(auto_top_up=SETTINGS))
+    assert (on.attempts, auto(on.state).attempt) == ((), applied.attempts[0].id)
+    state = landed(off.state, applied.attempts[0]).state
+    assert spend(state, 500, number=2).attempts == ()
+    state = apply(state, change(auto_top_up=replace(SETTINGS, monthly_limit=1999))).state
+    assert (auto(state).charged, spend(state, 500, number=3).attempts) == (1000, ())
+
+
+def test_a_new_card_replaces_the_one_that_the_settings_named() -> None:
+    state = filled(stripe_customer="cus_1", payment_method="pm_1")
+    with_card = apply(state, replace(top_up(1, "top_9"), card_saved=True)).state
+    assert (auto(with_card).stripe_customer, auto(with_card).payment_method) == (None, None)
+
+
+def test_a_pack_that_changed_its_currency_stops_and_is_told() -> None:
+    yen = replace(PACKS, packs={"starter": replace(PACK, currency="jpy")})
+    applied = spend(filled(currency="usd"), 60, catalogue=yen)
+    assert (applied.attempts, auto(applied.state).stopped) == ((), "pack_currency_changed")
+    assert [one.type for one in applied.notices] == ["top_up.failed"]
+
+
+def test_the_id_of_an_attempt_does_not_grow_from_one_to_the_next() -> None:
+    applied = apply(apply(NEW, grant(150)).state, change(auto_top_up=replace(SETTINGS, threshold=10**6)))
+    ids = []
+    for _ in range(3):
+        ids.append(applied.attempts[0].id)
+        applied = landed(applied.state, applied.attempts[0])
+    assert len(set(ids)) == 3
+    assert max(map(len, ids)) < 40
+
+
+def test_a_card_that_is_saved_later_than_its_payment_landed_begins_anew() -> None:
+    applied = spend(filled(stripe_customer="cus_1", payment_method="pm_1"), 60)
+    state = failed(applied.state, applied.attempts[0].id).state
+    again = apply(state, RestartTopUps(customer_id="u", id="card_1"))
+    assert (auto(again.state).failures, auto(again.state).payment_method, len(again.attempts)) == (0, None, 1)
+
+
+def test_currencies_are_never_added_up() -> None:
+    applied = spend(filled(monthly_limit=2000), 60)
+    state = landed(applied.state, applied.attempts[0]).state
+    yen = replace(PACKS, packs={"starter": replace(PACK, currency="jpy", amount=1500)})
+    assert len(spend(state, 500, number=2, catalogue=yen).attempts) == 1
 
 
 def test_one_that_is_dropped_does_not_count_as_a_failure() -> None:

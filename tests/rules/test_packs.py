@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidRequest
-from app.rules.packs import Pack, Terms, check_amount, minor_units_of, terms_of
+from app.rules.packs import Line, Pack, Terms, check_amount, credits_of_invoice, terms_of
 
 
 def pack(**fields: Any) -> Pack:
@@ -74,5 +74,36 @@ def test_an_amount_is_one_that_stripe_can_charge(amount: int, currency: str, goo
             check_amount(amount, currency, "amount")
 
 
-def test_currencies_have_as_many_minor_units_as_stripe_says() -> None:
-    assert [minor_units_of(one) for one in ("usd", "jpy", "kwd", "isk")] == [100, 1, 1000, 100]
+def test_a_chosen_amount_is_one_that_stripe_can_charge() -> None:
+    sold = pack(currency="kwd", amount=1000, amount_min=500, amount_max=9000)
+    refused("amount", sold, amount=1005)
+    assert terms_of(sold, amount=1010).credits == 505
+
+
+def line(amount: int, quantity: int = 1, *, of: int | None = None, prorated: bool = False) -> Line:
+    return Line(pack=pack(), amount=amount, quantity=quantity, is_prorated=prorated or of is not None, unit_amount=of)
+
+
+@pytest.mark.parametrize(
+    ("lines", "paid", "total", "credits"),
+    [
+        ([line(2000)], 2000, 2000, 500),
+        ([line(6000, 3)], 6000, 6000, 1500),
+        ([line(2000), line(2000)], 4380, 4380, 1000),
+        ([line(2000)], 0, 0, 500),  # a promotion of 100 %
+        ([line(0)], 0, 0, 0),  # a trial
+        ([line(2000, 0)], 2000, 2000, 0),
+        ([line(1000, of=2000)], 1000, 1000, 250),
+        ([line(-500, of=2000), line(1000, of=2000)], 500, 500, 125),
+        ([line(-1000, of=2000), line(2000, 2, of=2000)], 1000, 1000, 250),
+        ([line(-2000, 2, of=2000), line(1000, of=2000)], 0, -1000, 0),
+        ([line(1000, of=2000)], 0, 1000, 0),  # paid by what was given back before
+        ([line(2000)], 500, 2000, 125),
+        ([line(9000, of=2000)], 9000, 9000, 500),
+        ([line(1000, prorated=True)], 1000, 1000, 0),  # nobody knows of how much
+    ],
+)
+def test_a_paid_invoice_grants_as_large_a_part_as_was_paid_of_it(
+    lines: list[Line], paid: int, total: int, credits: int
+) -> None:
+    assert credits_of_invoice(lines, paid=paid, total=total) == credits

@@ -98,10 +98,17 @@ def test_a_refund_that_failed_gives_back_too() -> None:
 
 def test_a_refund_and_a_dispute_together_take_no_more_than_was_bought() -> None:
     state = moved(after(bought()), disputed=1000).state
-    assert moved(state, refunded=1000, disputed=1000).entries == ()
+    assert [one.credits for one in moved(state, refunded=1000, disputed=1000).entries] == [0]
     still_refunded = moved(state, refunded=1000)
-    assert (still_refunded.entries, still_refunded.state.wallet.balance) == ((), 0)
+    assert ([one.credits for one in still_refunded.entries], still_refunded.state.wallet.balance) == ([0], 0)
     assert moved(moved(state, refunded=400).state, refunded=400).state.wallet.balance == 300
+
+
+def test_what_moves_the_bonus_alone_is_kept_with_the_purchase() -> None:
+    state = moved(after(bought(1, bonus_credits=30)), disputed=250).state
+    assert state.wallet.balance == 24
+    back = moved(state)
+    assert [(one.kind, one.credits) for one in back.entries] == [("dispute_reversal", 7)]
 
 
 def test_a_bonus_goes_with_what_was_bought() -> None:
@@ -130,6 +137,29 @@ def test_what_is_taken_first_and_expires_then_is_not_given_back_by_a_second_look
     state = after(settle(), state=state, now=NOW + HOUR)
     assert (state.wallet.balance, grant_of(state).lapsed) == (0, 250)
     assert moved(state, refunded=500, now=NOW + HOUR).entries == ()
+
+
+def test_what_came_back_for_a_day_and_passed_is_owed_by_nobody() -> None:
+    state = moved(after(bought(expires_at=NOW + HOUR)), disputed=1000).state
+    state = after(settle(), state=state, now=NOW + HOUR)
+    won = moved(state, now=NOW + HOUR).state
+    assert won.wallet.balance == 500
+    state = after(replace(settle(), id="settle_2"), state=won, now=NOW + HOUR + DAY)
+    refunded = moved(state, refunded=1000, now=NOW + HOUR + DAY)
+    assert (refunded.state.wallet.balance, refunded.state.wallet.debt) == (0, 0)
+
+
+def test_each_word_of_the_money_is_kept_though_no_credit_moves() -> None:
+    state = moved(after(bought()), disputed=1000).state
+    both = moved(state, refunded=1000, disputed=1000)
+    assert [(one.kind, one.credits) for one in both.entries] == [("settings", 0)]
+    won = moved(both.state, refunded=1000)
+    assert [(one.kind, one.credits) for one in won.entries] == [("settings", 0)]
+    failed = moved(won.state)
+    assert [(one.kind, one.description) for one in failed.entries] == [("refund", "Refund undone: Starter")]
+    old = replace(money(state, refunded=1000, disputed=1000), id="back_old")
+    with pytest.raises(VersionConflict):
+        done(both.state, old)
 
 
 def test_a_refund_may_take_what_holds_have_set_apart() -> None:

@@ -39,9 +39,7 @@ def upgrade() -> None:
     _create_webhooks()
     _count_lapsed()
     # Those that were on their way when the job that asks about them was not there yet.
-    op.execute(
-        "UPDATE checkouts SET ask_at = created_at WHERE session_id IS NOT NULL AND status IN ('open', 'processing')"
-    )
+    op.execute("UPDATE checkouts SET ask_at = created_at WHERE status IN ('open', 'processing')")
 
 
 def _widen(table: str, *columns: sa.Column[Any]) -> None:
@@ -76,7 +74,8 @@ def _widen_checkouts() -> None:
     )
     _create_index("checkouts_to_ask", "checkouts", ["ask_at"], "ask_at IS NOT NULL")
     _create_index("checkouts_by_payment", "checkouts", ["payment_intent"], "payment_intent IS NOT NULL")
-    op.create_index("checkouts_of_customer", "checkouts", ["customer_id", "id"])
+    op.create_index("checkouts_by_time", "checkouts", ["created_at", "id"])
+    op.create_index("checkouts_of_customer", "checkouts", ["customer_id", "created_at", "id"])
 
 
 def _create_stripe_customers() -> None:
@@ -152,9 +151,8 @@ def _count_lapsed() -> None:
     else:
         grant, credits = "draws::json->0->>0", "(draws::json->0->>1)::bigint"
     op.execute(
-        "UPDATE grants SET lapsed = coalesce((SELECT sum(gone) FROM"
-        f" (SELECT customer_id, {grant} AS grant_id, {credits} AS gone FROM entries"
-        " WHERE kind IN ('expiry', 'void') AND draws IS NOT NULL) AS lapsed"
-        " WHERE lapsed.customer_id = grants.customer_id AND lapsed.grant_id = grants.id), 0)"
-        " WHERE state IN ('expired', 'voided')"
+        "UPDATE grants SET lapsed = of_grant.gone FROM"
+        f" (SELECT customer_id, {grant} AS grant_id, sum({credits}) AS gone FROM entries"
+        " WHERE kind IN ('expiry', 'void') AND draws IS NOT NULL GROUP BY 1, 2) AS of_grant"
+        " WHERE of_grant.customer_id = grants.customer_id AND of_grant.grant_id = grants.id"
     )
