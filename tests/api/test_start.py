@@ -60,6 +60,10 @@ def serve(folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
         ("STRIPE_WEBHOOK_SECRET", "secret"),
         ("STRIPE_API_BASE", "ftp://stripe"),
         ("STRIPE_SECRET_KEY", "sk_test_alone"),
+        ("STRIPE_SECRET_KEY", "pk_live_for_browsers"),
+        ("STRIPE_WEBHOOK_SECRET", "whsec_a,secret_b"),
+        ("STRIPE_WEBHOOK_SECRET", "whsec_a,whsec_b,whsec_c"),
+        ("CHARGLY_PROMOTION_CODES", "yes"),
         ("STRIPE_WEBHOOK_SECRET", "whsec_alone"),
     ],
 )

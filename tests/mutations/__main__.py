@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import of_live
+import of_payments
 import of_rules
 import of_transactions
 from mutation import Mutation
@@ -26,7 +27,7 @@ AT_ONCE = 2
 SECONDS_MAX = 120.0
 FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
-MUTATIONS = (*of_rules.MUTATIONS, *of_transactions.MUTATIONS, *of_live.MUTATIONS)
+MUTATIONS = (*of_rules.MUTATIONS, *of_transactions.MUTATIONS, *of_payments.MUTATIONS, *of_live.MUTATIONS)
 
 
 def main() -> int:

@@ -87,3 +87,7 @@ def test_a_wallet_that_is_made_below_its_threshold_has_not_crossed_it() -> None:
     opened = done(NEW, OpenWallet(customer_id="u", id="set_1", low_balance_threshold=20))
     assert (opened.notices, opened.state.wallet.low, opened.state.wallet.alert) == ((), True, None)
     assert alerts(grant(10), grant(10, "grant_2"), spend(1), state=opened.state) == [[], [], ["wallet.low"]]
+
+
+def test_a_threshold_set_on_a_depleted_wallet_says_nothing_new() -> None:
+    assert alerts(spend(10), change(low_balance_threshold=20), state=after(grant(10))) == [["wallet.depleted"], []]

@@ -182,6 +182,14 @@ def test_money_that_goes_back_is_not_fetched_again() -> None:
         assert spend(back.state, 10, number=2).attempts == ()
 
 
+def test_a_refund_of_what_the_customer_bought_is_no_reason_to_charge_by_itself() -> None:
+    bought = apply(NEW, replace(top_up(150, "top_9"), checkout_id="co_9")).state
+    state = apply(bought, change(auto_top_up=SETTINGS)).state
+    money = {"customer_id": "u", "description": "Starter", "charged": 1000, "seen": 0, "checkout_id": "co_9"}
+    back = apply(state, TakeBack(**money, id="back_1", refunded=1000, disputed=0))
+    assert (back.attempts, back.state.wallet.balance, auto(back.state).stopped) == ((), 0, None)
+
+
 def test_an_end_and_a_new_beginning_know_what_is_under_way_and_what_was_charged() -> None:
     applied = spend(filled(), 60)
     off = apply(applied.state, change(auto_top_up=None))
