@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from app.rules.operations import grant_id_of
 from app.rules.periods import DAY_MS, window_start
 from app.rules.wallet import Grant, Hold, Member, Wallet
 
@@ -122,6 +123,8 @@ class WalletAudit:
         self._drawn: dict[str, int] = {}
         self._open: dict[str, int] = {}
         self._held_by: dict[str, int] = {}
+        self._money: dict[str, tuple[int, int, int]] = {}
+        """By checkout, what its last entry says of its money: the version, what was refunded, what is disputed."""
         self._spent = _Spent()
         self._spent_by: dict[str, _Spent] = {}
 
@@ -177,6 +180,8 @@ class WalletAudit:
         self, row: Sequence[Any], kind: str, credits: int, drawn: int, at: int, member: str | None, detail: str | None
     ) -> None:
         told = _decode_detail(detail) if detail is not None else {}
+        if "amount_refunded" in told:
+            self._money[told["checkout_id"]] = row[1], told["amount_refunded"], told["amount_disputed"]
         match kind:
             case "hold":
                 hold = told["hold"]
@@ -251,6 +256,8 @@ class WalletAudit:
         for grant in self._grants:
             left = grant.credits - self._drawn.pop(grant.id, 0)
             _same(f"what remains of {grant.id}", left, grant.remaining)
+            if grant.id == grant_id_of(grant.source):
+                self._check_taken(grant)
         _same("draws from grants that are not there", {}, {id: n for id, n in self._drawn.items() if n})
         effective = sum(grant.remaining for grant in self._grants if grant.state != "pending")
         _same("the balance", effective - wallet.debt, wallet.balance)
@@ -258,6 +265,14 @@ class WalletAudit:
         self._spent.check("the wallet", wallet)
         if self._earliest_due is not None and (wallet.due_at is None or wallet.due_at > self._earliest_due):
             raise _Broken("the time when something is due", f"{self._earliest_due} at the latest", wallet.due_at)
+
+    def _check_taken(self, grant: Grant) -> None:
+        """What a bought grant says was taken of it rests on what the ledger last said of its money."""
+        taken = grant.taken
+        known = None if taken is None else (taken.version, taken.refunded, taken.disputed)
+        _same(f"what is known of the money of {grant.id}", self._money.get(grant.source), known)
+        if taken is not None and not 0 <= taken.drawn + taken.owed <= taken.credits <= grant.credits:
+            raise _Broken(f"what was taken of {grant.id}", f"{grant.credits} at the most", taken.credits)
 
     def _check_members(self) -> None:
         for name, member in self._members.items():

@@ -6,7 +6,7 @@ added up or in another order end alike.
 """
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from msgspec.structs import replace
 
@@ -55,7 +55,7 @@ def take_back(change: Change, op: TakeBack, _: Catalogue) -> None:
     credits = change.balance - balance
     kind = _kind(op, before, is_taking=is_taking)
     words = "Refund undone" if kind == "refund" and not is_taking else _WORDS[kind]
-    detail = {"checkout_id": op.checkout_id, "amount_refunded": op.refunded, "amount_disputed": op.disputed}
+    detail = _said(op)
     change.enter(kind, f"{words}: {op.description}", credits, draws=draws, detail=detail)
     change.tell("top_up.refunded", {**detail, "currency": bought.currency, "credits": credits, "reason": kind})
     if kind == "dispute" or (is_taking and op.purchase == "auto_top_up"):
@@ -73,11 +73,16 @@ def refundable(charged: int, refunded: int, disputed: int) -> int:
     return max(0, charged - refunded - disputed)
 
 
+def _said(op: TakeBack) -> dict[str, Any]:
+    """What an entry keeps of the money, and what is told of it."""
+    return {"checkout_id": op.checkout_id, "amount_refunded": op.refunded, "amount_disputed": op.disputed}
+
+
 def _note(change: Change, bought: Grant, op: TakeBack) -> None:
     """Money moved and no credit with it: it is kept, so that an older word of it is known as one."""
     taken = _moved(change, bought.taken or _NOTHING, op, credits=0, drawn=0, owed=0)
     change.put(replace(bought, taken=taken))
-    change.enter("settings", f"Payment moved: {op.description}", 0, detail={"checkout_id": op.checkout_id})
+    change.enter("settings", f"Payment moved: {op.description}", 0, detail=_said(op))
 
 
 def status_of(

@@ -70,6 +70,8 @@ class Audit:
                     yield stray
             async for found in self._doubled_keys(snapshot):
                 yield found
+            async for found in self._unlanded(snapshot):
+                yield found
 
     def _rows(
         self, snapshot: Snapshot, table: str, columns: Sequence[str], *, where: str = "", order: str = ""
@@ -83,6 +85,20 @@ class Audit:
         )
         parameters = () if self._customer_id is None else (self._customer_id,)
         return _Rows(table, partial(snapshot.stream, sql, parameters, LIMITS.audit_rows_at_once))
+
+    async def _unlanded(self, snapshot: Snapshot) -> AsyncIterator[Mismatch]:
+        """Checkouts that say they are paid, and whose credits never came."""
+        mine = "" if self._customer_id is None else " AND customer_id = ?"
+        took_money = "status IN ('paid', 'partially_refunded', 'refunded', 'disputed')"
+        sql = (
+            f"SELECT customer_id, id FROM checkouts WHERE {took_money}"
+            f"{mine} AND NOT EXISTS (SELECT 1 FROM entries WHERE entries.id = 'top_' || substr(checkouts.id, 4))"
+        )
+        parameters = () if self._customer_id is None else (self._customer_id,)
+        async for chunk in snapshot.stream(sql, parameters, LIMITS.audit_rows_at_once):
+            for customer_id, checkout_id in chunk:
+                what = f"the top-up of checkout {checkout_id}"
+                yield Mismatch(customer_id=customer_id, version=None, what=what, expected="there", found=None)
 
     async def _doubled_keys(self, snapshot: Snapshot) -> AsyncIterator[Mismatch]:
         """A key that more than one entry, or an entry and a checkout, has taken effect by."""

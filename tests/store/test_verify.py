@@ -21,6 +21,7 @@ from app.rules.operations import (
     Release,
     Reverse,
     Settle,
+    TakeBack,
     TopUp,
     VoidGrant,
     derived_id,
@@ -63,6 +64,13 @@ async def a_bit_of_everything(ledger: Ledger) -> None:
     assert charged.entry is not None
     await submit(ledger, Reverse, derived_id("rev", charged.entry.id), event=charged.entry)
     await submit(ledger, VoidGrant, "void_3", grant_id="grant_3")
+    bought = {"description": "Pack", "amount": 1000, "currency": "usd", "bonus_credits": 30, "bonus_days": 9}
+    await submit(ledger, TopUp, "top_7", credits=200, checkout_id="co_7", **bought)
+    seen = 0
+    for refunded, disputed in ((400, 0), (1, 1000), (0, 1000), (300, 0)):
+        taking = {"checkout_id": "co_7", "description": "Pack", "charged": 1000, "seen": seen}
+        moved = await submit(ledger, TakeBack, refunded=refunded, disputed=disputed, **taking)
+        seen = moved.wallet.version
 
 
 async def mismatches(ledger: Ledger, customer_id: str | None = None) -> list[Mismatch]:
@@ -94,6 +102,10 @@ def _later(clock: Callable[[], int], days: int) -> int:
     return clock() + days * DAY_MS * 1_000_000
 
 
+PAID_AND_NOT_LANDED = (
+    "INSERT INTO checkouts (id, customer_id, pack, description, credits, amount, currency, status, created_at,"
+    " expires_at) VALUES ('co_3', 'u', 'p', 'P', 5, 1, 'usd', 'paid', 1, 1)"
+)
 TAMPERED = [
     ("UPDATE wallets SET balance = balance + 1 WHERE customer_id = 'u'", "the balance"),
     ("UPDATE wallets SET debt = debt + 1 WHERE customer_id = 'u'", "the debt"),
@@ -118,6 +130,9 @@ TAMPERED = [
     ("UPDATE entries SET available = available + 1 WHERE customer_id = 'u' AND kind = 'top_up'", "available"),
     ("UPDATE entries SET created_at = 1 WHERE customer_id = 'u' AND kind = 'adjustment'", "the time"),
     ("UPDATE entries SET draws = '[[\"grant_9\", 4]]' WHERE id IN ('evt_0')", "what remains of"),
+    ("UPDATE grants SET taken = NULL WHERE source = 'co_7'", "what is known of the money of"),
+    ("UPDATE grants SET taken = replace(taken, '\"refunded\":300', '\"refunded\":0')", "what is known of the money of"),
+    (PAID_AND_NOT_LANDED, "the top-up of checkout co_3"),
     ("UPDATE entries SET draws = 'nonsense' WHERE id IN ('evt_0')", "the entry's detail"),
 ]
 
