@@ -1,6 +1,7 @@
 /** The demo page: a wallet by Chargly's own elements, and around them a chart, some facts and actions to click. */
 
 import { call, connect } from "/static/widget.js";
+import { refreshAutoTopUp } from "/static/demo-auto-top-up.js";
 import { BalanceChart } from "/static/demo-chart.js";
 
 const HISTORY_MS = 5 * 60_000; // what the chart shows
@@ -33,6 +34,7 @@ const wallet = connect({ tokenUrl: "/demo/token", onChange: change });
 
 function change(next) {
   const [first, restored] = [!state, state && state.epoch !== next.epoch];
+  if (first || restored || next.gap || !onlySpent(next, state.version)) refreshAutoTopUp();
   state = next;
   // The first state's time is that of the last entry, however long ago.
   if (!first && next.entries.length) clockOffset = Date.parse(next.at) - Date.now();
@@ -41,6 +43,11 @@ function change(next) {
   merge(next.entries);
   afterPaint(() => next.entries.forEach((entry) => painted(entry.id)));
   renderActions();
+}
+
+/** Whether all that happened since a version is actions: entries of settings raise the version and are not shown. */
+function onlySpent({ version, entries }, since) {
+  return version - since === entries.length && entries.every((entry) => entry.kind === "event");
 }
 
 function merge(entries) {
@@ -289,4 +296,4 @@ for (const spot of document.querySelectorAll("[data-server]")) spot.textContent 
 loadState();
 setInterval(() => document.hidden || loadState(), REFRESH_MS);
 setInterval(() => document.hidden || schedule(), 1000);
-document.addEventListener("visibilitychange", () => document.hidden || loadState());
+document.addEventListener("visibilitychange", () => document.hidden || (loadState(), refreshAutoTopUp()));

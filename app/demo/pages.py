@@ -1,4 +1,4 @@
-"""The demo's page and what it calls: a token for its wallet, its actions, its autoplay."""
+"""The demo's page and what it calls: a token for its wallet, its actions, its autoplay, and how it fills itself."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -17,6 +17,7 @@ from app.api.pages import Page
 from app.api.routes import endpoints
 from app.api.services import Services
 from app.api.wallets import TokenAnswer
+from app.demo.auto_top_up import AUTO_TOP_UP_ROUTES
 from app.demo.autoplay import Autoplay, Speed
 from app.demo.seed import CUSTOMER, NAME, action
 from app.errors import InsufficientCredits, NotFound
@@ -134,6 +135,7 @@ def demo_routes(services: Services, autoplay: Autoplay, *, sandboxed: bool) -> S
             request=AutoplayRequest,
             answers={200: AutoplayState},
         ),
+        *AUTO_TOP_UP_ROUTES,
     )
     pages = (StarletteRoute("/", RedirectResponse("/demo")), StarletteRoute("/demo", Page("demo.html")))
     return [*pages, *endpoints(table, services)]

@@ -220,7 +220,7 @@ async def test_every_file_of_ours_is_loaded_without_error(open_page: OpenPage, d
             answers[response.url.rpartition("/")[2]] = response.status
 
     page.on("response", note)
-    for path in ("/demo", "/static/gallery.html", "/sandbox/pay/none", "/top-up/return"):
+    for path in ("/demo", "/static/gallery.html", "/sandbox", "/sandbox/pay/none", "/top-up/return"):
         await page.goto(f"{demo.address}{path}", wait_until="networkidle" if path != "/demo" else "load")
         # A Chromium without windows shows no icon, and so asks for none.
         await page.evaluate("fetch(document.querySelector('link[rel=icon]').href)")

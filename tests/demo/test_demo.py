@@ -1,6 +1,7 @@
 """`chargly demo`: a wallet that drains, its buttons and agents, and a pack bought in the sandbox."""
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from app.demo import welcome, with_sandbox
 
 GOOD, DECLINED, REAL = "4242 4242 4242 4242", "4000000000000002", "5555555555554444"
 DEMO_ROUTES = [
-    *("/demo", "/demo/state", "/demo/token"),
+    *("/demo", "/demo/state", "/demo/token", "/demo/auto-top-up", "/demo/card"),
     *("/sandbox", "/sandbox/payments", "/sandbox/sessions/cs_1", "/sandbox/pay/cs_1", "/sandbox/v1/events"),
 ]
 
@@ -139,6 +140,40 @@ def test_the_sandbox_refuses_a_parameter_that_it_does_not_know(page: httpx.Clien
 def test_the_sandbox_refuses_a_session_without_a_price(page: httpx.Client) -> None:
     answer = page.post("/sandbox/v1/checkout/sessions", data={"mode": "payment"})
     assert answer.status_code == 400, answer.text
+
+
+def test_the_wallet_fills_itself_once_a_card_is_saved(demo: ServerProcess, page: httpx.Client) -> None:
+    path = "/demo/auto-top-up"
+    before = page.get(path)
+    assert before.headers["cache-control"] == "no-store"
+    assert (before.json()["card_saved"], before.json()["auto_top_up"]) == (False, None)
+    error = error_of(page.put(path, json={"on": True}), 400, "invalid_request")
+    assert error["field"] == "auto_top_up.payment_method"
+    assert page.get(path).json() == before.json()
+
+    checkout = page.post("/demo/card", json={})
+    assert checkout.status_code == 201, checkout.text
+    session = checkout.json()["url"].rsplit("/", 1)[-1]
+    paid = page.post(f"/sandbox/sessions/{session}/pay", json={"card": GOOD}).raise_for_status()
+    assert paid.json()["redirect"] == f"{demo.address}/demo#itself"
+    deadline = time.monotonic() + 10
+    while not page.get(path).json()["card_saved"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+    on = page.put(path, json={"on": True}).raise_for_status().json()
+    shown = on["auto_top_up"]
+    assert (shown["status"], shown["threshold"], shown["monthly_limit"]) == ("active", 100, 10_000)
+    assert (shown["stripe_customer"], shown["payment_method"], on["pay_url"]) == (None, None, None)
+    off = page.put(path, json={"on": False}).raise_for_status().json()
+    assert (off["auto_top_up"], off["card_saved"]) == (None, True)
+
+
+def test_a_form_of_another_site_begins_nothing(page: httpx.Client) -> None:
+    form = {"Content-Type": "text/plain"}
+    error_of(page.post("/demo/card", content=b"{}", headers=form), 415, "unsupported_media_type")
+    error_of(page.put("/demo/auto-top-up", content=b'{"on": true}', headers=form), 415, "unsupported_media_type")
+    error_of(page.put("/demo/auto-top-up", json={"on": True, "pack": "gold"}), 400, "invalid_request")
 
 
 def test_a_demo_says_where_it_is_and_what_key_opens_it(tmp_path: Path) -> None:
