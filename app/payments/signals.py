@@ -88,14 +88,15 @@ class Signals:
 
         """
         received = await self._take(event)
-        if received == "ignored" and event.type in _OF_MONEY:
-            return received  # its payment may be known later
+        if received == "early":
+            return "ignored"
         self._taken[event.id] = None
         if len(self._taken) > self._limits.stripe_events_remembered_max:
             self._taken.popitem(last=False)
         return received
 
-    async def _take(self, event: StripeEvent) -> Received:
+    async def _take(self, event: StripeEvent) -> Received | Literal["early"]:
+        """Takes an event; what is about a payment of ours that has not landed is early, and looked at again."""
         if not self._gateway.is_ours(event):
             return "ignored"
         if event.type in _OF_SESSIONS:
@@ -157,7 +158,7 @@ class Signals:
                 # The job that charged it ends it, and makes a page to pay instead.
                 await checkouts.ask_later(self._db, checkout.id, now_ms())
 
-    async def _of_money(self, event: StripeEvent) -> Received:
+    async def _of_money(self, event: StripeEvent) -> Received | Literal["early"]:
         """A refund or a dispute, each of which is looked up: what an event says of it may be old."""
         if event.type == "charge.refunded":
             charge = parse_object(event.object, Charge)
@@ -167,24 +168,27 @@ class Signals:
             intent_id, charge_id = id_of(told.payment_intent), id_of(told.charge) or ""
         if intent_id is None and charge_id:
             intent_id = await self._gateway.api.payment_of_charge(charge_id)
-        checkout = await self._of_intent(intent_id) if intent_id is not None else None
-        if checkout is None or checkout.payment_intent != intent_id:
+        if intent_id is None:
             return "ignored"
+        checkout = await checkouts.find_by_payment(self._db, intent_id)
+        if checkout is None:
+            is_ours = await self._land_first(intent_id)
+            checkout = await checkouts.find_by_payment(self._db, intent_id) if is_ours else None
+            if checkout is None:
+                return "early" if is_ours else "ignored"
         await self._landing.by_money(checkout)
         return "handled"
 
-    async def _of_intent(self, intent_id: str) -> Checkout | None:
-        """The checkout that a payment paid, which lands first where it has not."""
-        if (found := await checkouts.find_by_payment(self._db, intent_id)) is not None:
-            return found
+    async def _land_first(self, intent_id: str) -> bool:
+        """Lands what a payment paid before it is taken back; says whether the payment is ours at all."""
         intent = await self._gateway.api.read_intent(intent_id)
         if (checkout := await self._checkout(intent.checkout_id)) is not None:
             await self._settle(checkout, intent_id)
             if (landed := await self._checkout(checkout.id)) is not None:
                 await self._landing.with_payment(landed)
-        elif (invoice_id := await self._gateway.api.invoice_of_payment(intent_id)) is not None:
-            await self._subscriptions.paid(invoice_id)
-        return await checkouts.find_by_payment(self._db, intent_id)
+            return True
+        invoice_id = await self._gateway.api.invoice_of_payment(intent_id)
+        return invoice_id is not None and await self._subscriptions.paid(invoice_id) is not None
 
     async def _checkout(self, checkout_id: str | None) -> Checkout | None:
         return await checkouts.find(self._db, checkout_id) if checkout_id else None

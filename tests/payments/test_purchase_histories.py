@@ -21,6 +21,7 @@ STEPS = 25
 HURRY = {
     "stripe_ask_seconds_first": 0,
     "stripe_asks_seconds_between": 0.05,
+    "stripe_sweep_overlap_seconds": 0,  # others have bought at the same stand-in
     "stripe_sweep_seconds_between": 0.05,
     "stripe_reread_seconds_min": 0.0,
     "stripe_retries_max": 0,
