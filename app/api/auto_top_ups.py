@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from app.api.fields import Name, Strict, StripeId
 from app.api.http import Call
@@ -84,6 +85,11 @@ async def checked_settings(call: Call, customer_id: str, wanted: AutoTopUpReques
         payment_method=wanted.payment_method,
         currency=pack.currency,
     )
+
+
+def for_browsers(answer: AutoTopUpAnswer) -> AutoTopUpAnswer:
+    """As a browser may see it: it learns no id of Stripe's."""
+    return replace(answer, stripe_customer=None, payment_method=None)
 
 
 def auto_top_up_answer(auto: AutoTopUp | None) -> AutoTopUpAnswer | None:

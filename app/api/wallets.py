@@ -12,6 +12,7 @@ from app.api.auto_top_ups import (
     AutoTopUpRequest,
     auto_top_up_answer,
     checked_settings,
+    for_browsers,
 )
 from app.api.fields import Name, OverdraftLimit, SpendLimit, Strict, Threshold, TokenSeconds
 from app.api.grants import GrantAnswer, grant_answer
@@ -166,9 +167,8 @@ async def _as_it_stands(call: Call, customer_id: str) -> WalletAnswer:
     state, _ = found
     waiting = sorted((grant for grant in state.others.values() if grant.remaining), key=burn_down_order)
     answer = wallet_answer(state.wallet, [*state.grants, *waiting])
-    if call.credential.customer_id is not None and answer.auto_top_up is not None:  # a browser learns no id of Stripe's
-        shown = replace(answer.auto_top_up, stripe_customer=None, payment_method=None)
-        return replace(answer, auto_top_up=shown)
+    if call.credential.customer_id is not None and answer.auto_top_up is not None:
+        return replace(answer, auto_top_up=for_browsers(answer.auto_top_up))
     return answer
 
 

@@ -3,10 +3,9 @@
 from typing import Final
 
 import msgspec
-from msgspec.structs import replace
 
 from app.api.auth import Access
-from app.api.auto_top_ups import AutoTopUpAnswer, AutoTopUpRequest, auto_top_up_answer, checked_settings
+from app.api.auto_top_ups import AutoTopUpAnswer, AutoTopUpRequest, auto_top_up_answer, checked_settings, for_browsers
 from app.api.fields import Strict
 from app.api.http import Answer, Call, Route
 from app.demo.seed import CUSTOMER
@@ -65,8 +64,7 @@ async def _read(call: Call) -> Answer:
         credits=pack.credits if pack else None,
         currency=pack.currency if pack else None,
         card_saved=buyer is not None and buyer.payment_method is not None,
-        # A browser learns no id of Stripe's.
-        auto_top_up=replace(shown, stripe_customer=None, payment_method=None) if shown else None,
+        auto_top_up=for_browsers(shown) if shown else None,
         pay_url=await _pay_url(call) if owed else None,
     )
     return Answer(state, headers=((b"cache-control", b"no-store"),))

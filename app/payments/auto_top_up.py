@@ -43,6 +43,10 @@ class AutoTopUps:
         except ChargeError as error:  # it is not known what became of it, so it is asked again
             log.warning("automatic top-up %s: %r", attempt.id, error)
             return False
+        except Exception:  # it holds up no others, and is not tried again at once
+            log.exception("automatic top-up %s", attempt.id)
+            await checkouts.ask_later(self._db, attempt.id, self._next_try(attempt))
+            return False
         return True
 
     async def _charge(self, attempt: Checkout) -> None:

@@ -261,4 +261,5 @@ class Signals:
             return True
         log.error("event %s of Stripe's list is left out after %d tries: %r", event.id, tries, error)
         self._taken[event.id] = None
+        del self._failing[event.id]
         return False

@@ -5,16 +5,12 @@ from typing import Any, Final
 
 from app.rules.times import rfc3339
 from app.store.db import Database, Script
+from app.store.marks import read_mark, set_mark
 from app.store.webhooks import POSITIONS_OF_A_VERSION, Message, deliveries_of, position_of
 
 _TYPE: Final = "grant.expiring"
 _LISTENING: Final = (
     "SELECT 1 FROM webhook_endpoints WHERE disabled IS NULL AND (events = ' * ' OR events LIKE :wanted) LIMIT 1"
-)
-_MARK: Final = "SELECT at FROM marks WHERE name = :name"
-_SET_MARK: Final = (
-    "INSERT INTO marks (name, at) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET at = excluded.at"
-    " WHERE marks.at < excluded.at"
 )
 _EXPIRING: Final = (
     "SELECT g.expires_at, g.customer_id, g.id, g.category, g.remaining, w.version"
@@ -43,9 +39,9 @@ async def tell_of_expiring(db: Database, *, now: int, window_ms: int, most: int)
     """
     if await db.fetch_one(_LISTENING, {"wanted": f"% {_TYPE} %"}) is None:
         return 0
-    mark = await db.fetch_one(_MARK, {"name": _TYPE})
+    mark = await read_mark(db, _TYPE)
     bounds = {"until": now + window_ms, "life": 2 * window_ms, "most": most}
-    after = {"at": max(now, mark[0] if mark else 0) + 1, "customer_id": "", "id": ""}
+    after = {"at": max(now, mark or 0) + 1, "customer_id": "", "id": ""}
     told = 0
     while rows := await db.fetch_all(_EXPIRING, bounds | after):
         messages = [_message(row, now) for row in rows]
@@ -53,16 +49,12 @@ async def tell_of_expiring(db: Database, *, now: int, window_ms: int, most: int)
         told += len(rows)
         after = {name: rows[-1][at] for at, name in enumerate(after)}
     # Only now: of what is told a second time, nothing is written.
-    await db.transact(partial(_mark, now + window_ms))
+    await set_mark(db, _TYPE, now + window_ms)
     return told
 
 
 def _write(db: Database, messages: list[Message]) -> Script[None]:
     yield deliveries_of(db.dialect, messages)
-
-
-def _mark(until: int) -> Script[None]:
-    yield _SET_MARK, (_TYPE, until)
 
 
 def _message(row: Any, now: int) -> Message:

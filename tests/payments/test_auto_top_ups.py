@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from payments.hurried import served
 from payments.stripe_stand_in import Call, DropOne, Fault, Faults, StripeStandIn, deliver_all
 from payments.waiting import SECONDS_MAX, eventually
 from serving import ServerProcess, StartServer, balance, charge, error_of, grant, whole_ledger, with_limits
@@ -27,11 +28,7 @@ def server(
     new_database: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory, shared_stripe: StripeStandIn
 ) -> Iterator[ServerProcess]:
     """A server that does not wait long before it asks Stripe again."""
-    folder = tmp_path_factory.mktemp("server")
-    env = shared_stripe.env | with_limits(folder, **HURRY)
-    running = ServerProcess(folder, DATABASE_URL=new_database(folder), **env).start()
-    yield running
-    running.stop()
+    yield from served(new_database, tmp_path_factory, shared_stripe, HURRY)
 
 
 def wallet(api: httpx.Client, customer: str) -> dict[str, Any]:

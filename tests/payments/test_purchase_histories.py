@@ -12,9 +12,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from payments.hurried import served
 from payments.stripe_stand_in import Call, Fault, Faults, StripeStandIn, deliver
 from payments.waiting import eventually
-from serving import ServerProcess, balance, charge, grant, with_limits
+from serving import ServerProcess, balance, charge, grant
 
 HISTORIES = int(os.environ.get("CHARGLY_TESTS_PURCHASES", "12"))
 STEPS = 25
@@ -36,12 +37,14 @@ def server(
     new_database: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory, shared_stripe: StripeStandIn
 ) -> Iterator[ServerProcess]:
     """A server that asks Stripe soon, once it gets an answer."""
-    folder = tmp_path_factory.mktemp("server")
-    sells = {"CHARGLY_PROMOTION_CODES": "true", "CHARGLY_AUTOMATIC_TAX": "true"}
-    env = shared_stripe.env | sells | with_limits(folder, **HURRY)
-    running = ServerProcess(folder, DATABASE_URL=new_database(folder), **env).start()
-    yield running
-    running.stop()
+    yield from served(
+        new_database,
+        tmp_path_factory,
+        shared_stripe,
+        HURRY,
+        CHARGLY_PROMOTION_CODES="true",
+        CHARGLY_AUTOMATIC_TAX="true",
+    )
 
 
 @dataclass

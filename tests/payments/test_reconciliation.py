@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from payments.hurried import served
 from payments.stripe_stand_in import Call, Fault, Faults, StripeStandIn
 from payments.waiting import eventually
 from serving import ServerProcess, StartServer, balance, with_limits
@@ -24,11 +25,7 @@ def server(
     new_database: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory, shared_stripe: StripeStandIn
 ) -> Iterator[ServerProcess]:
     """A server that asks Stripe soon, and again soon."""
-    folder = tmp_path_factory.mktemp("server")
-    env = shared_stripe.env | with_limits(folder, **HURRY)
-    running = ServerProcess(folder, DATABASE_URL=new_database(folder), **env).start()
-    yield running
-    running.stop()
+    yield from served(new_database, tmp_path_factory, shared_stripe, HURRY)
 
 
 def checkout_of(api: httpx.Client, customer: str) -> dict[str, Any]:
