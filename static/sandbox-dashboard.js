@@ -36,6 +36,8 @@ const ACTIONS = {
 const drawn = new Map();
 let packs = "";
 let busy = false;
+/** How many things were done: what was read before the last of them is of the past. */
+let acts = 0;
 
 /* ---------- Asking ---------- */
 
@@ -54,8 +56,9 @@ async function ask(path, body) {
 
 async function read() {
   try {
+    const before = acts;
     const state = await ask("/sandbox/payments");
-    if (!busy) show(state);
+    if (!busy && acts === before) show(state);
   } catch {
     // The server restarts, and the next reading shows what is there.
   }
@@ -70,6 +73,7 @@ async function again() {
 async function act(path, body, done) {
   if (busy) return;
   busy = true;
+  acts += 1;
   document.body.setAttribute("aria-busy", "true");
   try {
     const { payment, events } = await ask(path, body);

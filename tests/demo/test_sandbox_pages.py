@@ -1,5 +1,6 @@
 """The sandbox's pages in a browser: the ways to pay, and the dashboard."""
 
+import asyncio
 import os
 from collections.abc import Iterator
 
@@ -10,11 +11,19 @@ from serving import ServerProcess
 
 if os.environ.get("CHARGLY_TESTS_NEED_ALL") != "1":
     pytest.importorskip("playwright.async_api")
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page, Route, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 __all__ = ["chromium", "open_page"]
 """Fixtures of the browser's tests."""
+
+
+WATCH = """
+globalThis.drawings = 0;
+new MutationObserver((all) => { drawings += all.filter(({ addedNodes }) => addedNodes.length).length; })
+  .observe(document.querySelector("#payments"), { childList: true });
+"""
+"""Counts how often a payment is drawn."""
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +94,35 @@ async def test_a_payment_is_refunded_by_keys_alone(open_page: OpenPage, demo: Se
     await newest(page).get_by_role("button", name="Escalate").click()
     await newest(page).get_by_role("button", name="Lose").click()
     await expect(newest(page)).to_contain_text("Dispute lost")
+
+
+async def test_a_reading_from_before_a_deed_does_not_undo_it_on_the_page(
+    open_page: OpenPage, demo: ServerProcess, api: httpx.Client
+) -> None:
+    session = checkout(api).rsplit("/", 1)[-1]
+    api.post(f"/sandbox/sessions/{session}/pay", json={"card": "4242424242424242"}).raise_for_status()
+    page = await open_page(f"{demo.address}/sandbox")
+    await expect(newest(page).get_by_role("button", name="Dispute")).to_be_visible()
+    read, go, stale = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def hold_back(route: Route) -> None:
+        answer = await route.fetch()
+        if not read.is_set():
+            read.set()
+            await go.wait()
+        await route.fulfill(response=answer)
+
+    page.on("requestfinished", lambda request: stale.set() if request.url.endswith("/sandbox/payments") else None)
+    await page.route("**/sandbox/payments", hold_back)
+    await asyncio.wait_for(read.wait(), 10)
+    await page.evaluate(WATCH)
+    await newest(page).get_by_role("button", name="Dispute").click()
+    await expect(newest(page)).to_contain_text("Disputed")
+    stale.clear()
+    go.set()
+    await asyncio.wait_for(stale.wait(), 10)
+    await expect(newest(page)).to_contain_text("Disputed")
+    assert await page.evaluate("drawings") == 1
 
 
 async def test_an_invoice_is_paid_over_a_price_that_a_pack_has(

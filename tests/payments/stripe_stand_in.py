@@ -102,6 +102,7 @@ class StripeStandIn:
         """It sends a byte now and then; where there is none to send, it hangs."""
         self.faults = Faults()
         self.asked = threading.Event()
+        """A session was asked for."""
         self.closing = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -129,8 +130,8 @@ class StripeStandIn:
 
     @property
     def requests(self) -> list[tuple[dict[str, str], Form]]:
-        """The headers and the form of each call about a session; a server asks for events by itself."""
-        return [(call.headers, call.form) for call in self.calls if call.path.startswith(SESSIONS)]
+        """The headers and the form of each call that makes a session; a server reads them by itself."""
+        return [(call.headers, call.form) for call in self.calls if _makes_session(call)]
 
     @property
     def sessions(self) -> dict[str, dict[str, Any]]:
@@ -167,7 +168,7 @@ class StripeStandIn:
 
     def _respond(self, call: Call) -> Fault:
         self.calls.append(call)
-        if call.path.startswith(SESSIONS):
+        if _makes_session(call):
             self.asked.set()
         if self.answer is not None:
             return self.answer
@@ -225,6 +226,10 @@ class StripeStandIn:
                 pass
 
         return Handler
+
+
+def _makes_session(call: Call) -> bool:
+    return (call.method, call.path) == ("POST", SESSIONS)
 
 
 def unknown(method: str, pattern: str, form: Form) -> str | None:
