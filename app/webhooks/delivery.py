@@ -54,7 +54,6 @@ class Deliverer:
         """
         await self._write()
         await self._begin()
-        await self._sender.rest()
         if not self._sending:
             return False
         done, _ = await asyncio.wait(

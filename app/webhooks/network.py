@@ -9,11 +9,12 @@ import contextlib
 import ipaddress
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Final
 
-import httpcore
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.connector import AddrInfoType
 
 Resolve = Callable[[str, int], Sequence[str]]
 """The addresses of a host and port, as text; blocks. Raises OSError."""
@@ -96,56 +97,58 @@ def resolve(host: str, port: int) -> Sequence[str]:
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
-class CheckedNetwork(httpcore.AsyncNetworkBackend):
-    """Connections to public addresses alone.
+class CheckedNetwork(AbstractResolver):
+    """Addresses and sockets for connections to the internet alone.
+
+    aiohttp asks `resolve` for the addresses of a name, and `open_socket` for a socket to each address that it connects
+    to: to one that a URL spells out, without asking for more.
 
     Args:
-        private_targets: lets them go anywhere.
-        connect_seconds_max: for each address of a host.
+        private_targets: lets connections go anywhere.
         resolver: asks for a host's addresses.
 
     """
 
-    def __init__(self, *, private_targets: bool, connect_seconds_max: float, resolver: Resolve = resolve) -> None:
+    def __init__(self, *, private_targets: bool, resolver: Resolve = resolve) -> None:
         self._private_targets = private_targets
-        self._connect_seconds_max = connect_seconds_max
         self._resolver = resolver
         self._resolving: dict[tuple[str, int], asyncio.Future[Sequence[str]]] = {}
-        self._network = httpcore.AnyIOBackend()
 
-    async def connect_tcp(
+    async def resolve(
         self,
         host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ARG002, ASYNC109 - httpcore's own; each address has ours
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Connects to one of a host's addresses.
+        port: int = 0,
+        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 - aiohttp's own; both are asked for
+    ) -> list[ResolveResult]:
+        """The addresses of a host.
 
         Raises:
-            AddressRefused: it is none of the internet, or has one that is not.
-            httpcore.NetworkError, httpcore.TimeoutException: it has none, or none could be connected to.
+            AddressRefused: one of them is not of the internet.
+            OSError: it has none.
 
         """
         addresses = await self._addresses(host, port)
-        if not self._private_targets:
-            refused = [address for address in addresses if not is_public(address)]
-            if refused:
-                raise AddressRefused(f"{host} has the address {refused[0]}, which is not one of the internet.")
-        failed: Exception = httpcore.ConnectError(f"{host} has no address.")
         for address in addresses:
-            try:
-                return await self._network.connect_tcp(
-                    address,
-                    port,
-                    timeout=self._connect_seconds_max,
-                    local_address=local_address,
-                    socket_options=socket_options,
-                )
-            except (httpcore.NetworkError, httpcore.TimeoutException) as error:
-                failed = error
-        raise failed
+            self._check(address, host)
+        return [_result(host, port, address) for address in addresses]
+
+    def open_socket(self, address: AddrInfoType) -> socket.socket:
+        """A socket that is connected to an address, and to no other.
+
+        Raises:
+            AddressRefused: it is not of the internet.
+
+        """
+        family, kind, protocol, _, (host, *_) = address
+        self._check(str(host), str(host))
+        return socket.socket(family, kind, protocol)
+
+    async def close(self) -> None:
+        """Nothing: who still waits for a name server is told that none came."""
+
+    def _check(self, address: str, host: str) -> None:
+        if not self._private_targets and not is_public(address):
+            raise AddressRefused(f"{host} has the address {address}, which is not one of the internet.")
 
     async def _addresses(self, host: str, port: int) -> Sequence[str]:
         """Asks once for all who want to know: a name server that hangs takes one thread for each host."""
@@ -157,9 +160,13 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
             # A thread of its own: those of the loop are few, and others would wait for this host.
             threading.Thread(target=self._ask, args=(host, port, asked), name="resolver", daemon=True).start()
         try:
-            return await asyncio.shield(asked)
+            addresses = await asyncio.shield(asked)
         except Exception as error:
-            raise httpcore.ConnectError(f"{host} has no address: {error}") from error
+            why = error.strerror if isinstance(error, socket.gaierror) else str(error)
+            raise OSError(f"{host} has no address: {why}") from error
+        if not addresses:
+            raise OSError(f"{host} has no address.")
+        return addresses
 
     def _asked(self, key: tuple[str, int], done: asyncio.Future[Sequence[str]]) -> None:
         del self._resolving[key]
@@ -178,3 +185,14 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
     def _tell(asked: asyncio.Future[Sequence[str]], say: Callable[[Any], None], what: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits any more
             asked.get_loop().call_soon_threadsafe(say, what)
+
+
+def _result(host: str, port: int, address: str) -> ResolveResult:
+    return ResolveResult(
+        hostname=host,
+        host=address,
+        port=port,
+        family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+        proto=0,
+        flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+    )

@@ -2,16 +2,18 @@
 
 import asyncio
 import logging
+import os
+import ssl
 import time
 from typing import Final
-from urllib.parse import urlsplit
 
-import httpcore
+import aiohttp
+import certifi
+from yarl import URL
 
 from app import __version__
 from app.config import Config
 from app.store.deliveries import Due
-from app.webhooks.connections import Connections
 from app.webhooks.network import AddressRefused, CheckedNetwork
 from app.webhooks.retries import Answer
 from app.webhooks.signing import signed_headers
@@ -22,81 +24,103 @@ _USER_AGENT: Final = f"Chargly/{__version__}"
 
 
 class Sender:
-    """Posts messages. `close` ends its connections.
+    """Posts messages, over connections that stay open for a moment after an answer. `close` ends them.
 
     Args:
         config: `webhook_private_targets`, and the limits of a delivery.
-        network: what connects; by default to public addresses alone, where the setting does not say otherwise.
+        network: where connections go; by default to the internet alone, where the setting does not say otherwise.
 
     """
 
-    def __init__(self, config: Config, network: httpcore.AsyncNetworkBackend | None = None) -> None:
+    def __init__(self, config: Config, network: CheckedNetwork | None = None) -> None:
         self._limits = config.limits
-        self._connections = Connections(
-            network
-            or CheckedNetwork(
-                private_targets=config.webhook_private_targets,
-                connect_seconds_max=config.limits.delivery_connect_seconds_max,
-            ),
-            config.limits.delivery_keep_alive_seconds,
-        )
-
-    async def rest(self) -> None:
-        """Ends connections that nothing was sent over for a while."""
-        await self._connections.end_idle()
+        self._network = network or CheckedNetwork(private_targets=config.webhook_private_targets)
+        self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
         """Ends its connections."""
-        await self._connections.close()
+        if self._session is not None:
+            await self._session.close()
 
     async def send(self, due: Due) -> Answer:
         """Posts a message once. Whatever goes wrong is an answer too."""
-        seconds = self._limits.delivery_seconds_max
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(self._limits.delivery_seconds_max):
                 return await self._post(due)
-        except TimeoutError:
-            return Answer(status=None, error=f"No answer within {seconds:g} seconds.")
-        except AddressRefused as error:
-            return Answer(status=None, error=str(error))
-        except (httpcore.NetworkError, httpcore.TimeoutException) as error:
-            return Answer(status=None, error=self._short(f"No connection: {_said(error)}"))
-        except (httpcore.ProtocolError, httpcore.UnsupportedProtocol) as error:
-            return Answer(status=None, error=self._short(f"Not HTTP: {_said(error)}"))
-        except Exception:
-            log.exception("delivery %s could not be sent", due.delivery.id)
-            return Answer(status=None, error="It could not be sent; the server's log says why.")
+        except Exception as error:
+            wrong = self._wrong(error)
+            if wrong is None:
+                log.exception("delivery %s could not be sent", due.delivery.id)
+                wrong = "It could not be sent; the server's log says why."
+            return Answer(status=None, error=self._short(wrong))
+
+    def _wrong(self, error: Exception) -> str | None:
+        """Why there was no answer; None where the fault is ours."""
+        wrong = None
+        match error:
+            case AddressRefused():
+                wrong = str(error)
+            case aiohttp.ServerTimeoutError():
+                wrong = f"No connection within {self._limits.delivery_connect_seconds_max:g} seconds."
+            case aiohttp.ClientConnectionError():
+                wrong = f"No connection: {_said(error)}"
+            case TimeoutError():
+                wrong = f"No answer within {self._limits.delivery_seconds_max:g} seconds."
+            case aiohttp.ClientResponseError():
+                wrong = f"Not HTTP: {error.message}"
+            case aiohttp.InvalidURL():
+                wrong = f"Nothing can be posted to this address: {error}"
+        return wrong
 
     async def _post(self, due: Due) -> Answer:
         body = due.delivery.payload
         headers = {
-            "host": urlsplit(due.endpoint.url).netloc,
             "user-agent": _USER_AGENT,
             "content-type": "application/json",
-            "accept": "*/*",
             **signed_headers(due.endpoint, due.delivery.message_id, body, int(time.time())),
         }
-        async with self._connections.post(due.endpoint.url, headers, body.encode()) as response:
+        url = URL(due.endpoint.url, encoded=True)
+        post = self._connected().post(url, data=body.encode(), headers=headers, allow_redirects=False)
+        async with post as response:
             said = await self._read(response)
         if 200 <= response.status < 300:
             return Answer(status=response.status)
-        received = {name.lower(): value for name, value in reversed(response.headers)}
         return Answer(
             status=response.status,
             error=self._short(said.decode("utf-8", "replace")),
-            retry_after=received.get(b"retry-after", b"").decode("latin-1") or None,
+            retry_after=response.headers.get("retry-after"),
         )
 
-    async def _read(self, response: httpcore.Response) -> bytes:
+    def _connected(self) -> aiohttp.ClientSession:
+        """The session, made in the loop that it belongs to."""
+        if self._session is None:
+            limits = self._limits
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    resolver=self._network,
+                    socket_factory=self._network.open_socket,
+                    use_dns_cache=False,
+                    ssl=trusted(),
+                    limit=0,  # how many are under way is the deliverer's to say
+                    keepalive_timeout=limits.delivery_keep_alive_seconds,
+                ),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.delivery_connect_seconds_max),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=["accept-encoding"],
+                auto_decompress=False,  # what a few bytes grow to has no limit
+            )
+        return self._session
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         """The first bytes of an answer. Its status says it all, so one that does not come to its end is as good."""
         said = b""
         try:
             async with asyncio.timeout(self._limits.delivery_answer_seconds_max):
-                async for part in response.aiter_stream():
+                async for part in response.content.iter_any():
                     said += part
                     if len(said) >= self._limits.delivery_answer_bytes_max:
                         break
-        except (TimeoutError, httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError):
+        except (TimeoutError, aiohttp.ClientError):
             pass
         return said[: self._limits.delivery_answer_bytes_max]
 
@@ -106,11 +130,16 @@ class Sender:
         return " ".join(printable.split())[: self._limits.delivery_error_characters_max]
 
 
-def _said(error: BaseException) -> str:
+def trusted() -> ssl.SSLContext:
+    """The certificates that are trusted: the system's, and Mozilla's, as a machine may have none."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+def _said(error: aiohttp.ClientConnectionError) -> str:
     """What the system said, which lies below what libraries made of it."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-        cause = cause.__cause__ or cause.__context__
-    return str(error) or type(error).__name__
+    cause = error.__cause__ or error
+    if isinstance(cause, ConnectionError) or type(cause) is OSError:
+        return os.strerror(cause.errno) if cause.errno else str(cause)
+    return str(cause) or type(cause).__name__

@@ -2,14 +2,13 @@
 
 import asyncio
 import ipaddress
+import socket
 import ssl
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import httpcore
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +19,7 @@ from app.config import Config
 from app.store.deliveries import Delivery, Due
 from app.store.webhooks import Endpoint
 from app.webhooks.network import AddressRefused, CheckedNetwork, is_public
+from app.webhooks.retries import Answer
 from app.webhooks.sending import Sender
 from app.webhooks.signing import new_secret
 
@@ -122,45 +122,49 @@ def test_no_other_text_passes(text: str) -> None:
 
 
 def resolved_to(*addresses: str) -> CheckedNetwork:
-    return CheckedNetwork(private_targets=False, connect_seconds_max=1, resolver=lambda _host, _port: addresses)
+    return CheckedNetwork(private_targets=False, resolver=lambda _host, _port: addresses)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1", "fe80::1%lo"])
 async def test_a_name_of_a_private_address_is_refused(address: str) -> None:
     with pytest.raises(AddressRefused, match="not one of the internet"):
-        await resolved_to(address).connect_tcp("rebound.example.com", 443)
+        await resolved_to(address).resolve("rebound.example.com", 443)
 
 
 async def test_a_name_that_has_one_private_address_is_refused() -> None:
     with pytest.raises(AddressRefused):
-        await resolved_to("93.184.215.14", "10.0.0.1").connect_tcp("both.example.com", 443)
+        await resolved_to("93.184.215.14", "10.0.0.1").resolve("both.example.com", 443)
 
 
-class Recorded(httpcore.AsyncNetworkBackend):
-    """Takes the place of the real network."""
-
-    def __init__(self, failing: Sequence[str] = ()) -> None:
-        self.asked: list[str] = []
-        self.failing = failing
-
-    async def connect_tcp(self, host: str, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
-        self.asked.append(host)
-        if host in self.failing:
-            raise httpcore.ConnectError("Connection refused")
-        return httpcore.AsyncMockStream([])
-
-
-async def test_what_was_checked_is_what_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that changes between two questions is asked once."""
+async def test_what_was_checked_is_what_is_connected_to(receiver: Receiver) -> None:
+    """A name that changes between two questions is asked once, and a socket is for the address that it had."""
     answers = iter([["93.184.215.14", "2606:4700::1111"], ["127.0.0.1"]])
-    network = CheckedNetwork(private_targets=False, connect_seconds_max=1, resolver=lambda _host, _port: next(answers))
-    real = Recorded(failing=["93.184.215.14"])
-    monkeypatch.setattr(network, "_network", real)
-    await network.connect_tcp("example.com", 443)
-    assert real.asked == ["93.184.215.14", "2606:4700::1111"]
+    network = CheckedNetwork(private_targets=False, resolver=lambda _host, _port: next(answers))
+    found = await network.resolve("example.com", 443)
+    assert [(one["hostname"], one["host"], one["port"]) for one in found] == [
+        ("example.com", "93.184.215.14", 443),
+        ("example.com", "2606:4700::1111", 443),
+    ]
+    sender = Sender(Config(), network)
+    answer = await sender.send(due(f"http://example.com:{receiver.port}/"))
+    await sender.close()
+    assert "not one of the internet" in (answer.error or "")
+    assert receiver.is_quiet
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1"])
+def test_no_socket_is_opened_to_a_private_address(address: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with pytest.raises(AddressRefused):
-        await network.connect_tcp("example.com", 443)
-    assert real.asked == ["93.184.215.14", "2606:4700::1111"]
+        resolved_to().open_socket((family, socket.SOCK_STREAM, 0, "", (address, 443)))
+
+
+async def test_a_name_whose_first_address_refuses_is_reached_at_its_second(receiver: Receiver) -> None:
+    network = CheckedNetwork(private_targets=True, resolver=lambda _host, _port: ["127.0.0.9", "127.0.0.1"])
+    sender = Sender(Config(), network)
+    answer = await sender.send(due(f"http://two.example.com:{receiver.port}/"))
+    await sender.close()
+    assert answer == Answer(status=204)
 
 
 async def test_a_name_server_that_hangs_takes_one_thread_and_holds_up_no_other_name() -> None:
@@ -172,14 +176,27 @@ async def test_a_name_server_that_hangs_takes_one_thread_and_holds_up_no_other_n
             go.wait(20)
         raise OSError("no such name")
 
-    network = CheckedNetwork(private_targets=False, connect_seconds_max=1, resolver=resolver)
-    slow = [asyncio.create_task(network.connect_tcp("slow.example.com", 443)) for _ in range(20)]
-    with pytest.raises(httpcore.ConnectError, match="no such name"):
-        await network.connect_tcp("quick.example.com", 443)
+    network = CheckedNetwork(private_targets=False, resolver=resolver)
+    slow = [asyncio.create_task(network.resolve("slow.example.com", 443)) for _ in range(20)]
+    with pytest.raises(OSError, match="no such name"):
+        await network.resolve("quick.example.com", 443)
     assert sorted(asked) == ["quick.example.com", "slow.example.com"]
     go.set()
     results = await asyncio.gather(*slow, return_exceptions=True)
-    assert all(isinstance(result, httpcore.ConnectError) for result in results)
+    assert all(isinstance(result, OSError) for result in results)
+
+
+@pytest.mark.parametrize("found", [OSError("no such name"), UnicodeError("label too long"), []])
+async def test_a_name_without_addresses_is_no_connection(found: Exception | list[str]) -> None:
+    def resolver(_host: str, _port: int) -> Sequence[str]:
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    sender = Sender(Config(), CheckedNetwork(private_targets=False, resolver=resolver))
+    answer = await sender.send(due("https://nowhere.example.com/"))
+    await sender.close()
+    assert (answer.status, (answer.error or "")[:49]) == (None, "No connection: nowhere.example.com has no address")
 
 
 def due(url: str) -> Due:
@@ -203,21 +220,37 @@ def due(url: str) -> Due:
 
 
 @pytest.fixture
+async def cautious() -> AsyncIterator[Sender]:
+    made = Sender(Config())
+    yield made
+    await made.close()
+
+
+@pytest.fixture
 async def sender() -> AsyncIterator[Sender]:
     limits = replace(Config().limits, delivery_seconds_max=0.3)
-    network = CheckedNetwork(private_targets=True, connect_seconds_max=1, resolver=lambda _host, _port: ["127.0.0.1"])
+    network = CheckedNetwork(private_targets=True, resolver=lambda _host, _port: ["127.0.0.1"])
     made = Sender(Config(limits=limits), network)
     yield made
     await made.close()
 
 
-async def test_an_address_of_ours_is_never_posted_to(receiver: Receiver) -> None:
-    sender = Sender(Config())
-    for host in ("127.0.0.1", "localhost", "127.1", "[::ffff:127.0.0.1]"):
-        answer = await sender.send(due(f"http://{host}:{receiver.port}/"))
-        assert answer.status is None
-        assert "not one of the internet" in (answer.error or "")
-    await sender.close()
+@pytest.mark.parametrize(
+    ("host", "error"),
+    [
+        ("127.0.0.1", "127.0.0.1 has the address 127.0.0.1, which is not one of the internet."),
+        ("localhost", "which is not one of the internet."),
+        ("[::ffff:127.0.0.1]", "::ffff:127.0.0.1, which is not one of the internet."),
+        ("127.1", "is not a canonical IPv4 address"),
+        ("2130706433", "is not a canonical IPv4 address"),
+        ("0x7f.1", "which is not one of the internet."),
+    ],
+)
+async def test_an_address_of_ours_is_never_posted_to(
+    host: str, error: str, receiver: Receiver, cautious: Sender
+) -> None:
+    answer = await cautious.send(due(f"http://{host}:{receiver.port}/"))
+    assert (answer.status, (answer.error or "")[-len(error) :]) == (None, error)
     assert receiver.is_quiet
 
 
@@ -242,7 +275,7 @@ async def test_tls_verifies_the_name(sender: Sender, tmp_path: Path, monkeypatch
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(certificate, key)
     trusting = ssl.create_default_context(cafile=certificate)
-    monkeypatch.setattr("app.webhooks.connections.httpcore.default_ssl_context", lambda: trusting)
+    monkeypatch.setattr("app.webhooks.sending.trusted", lambda: trusting)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n{}")
