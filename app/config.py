@@ -161,7 +161,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     deliveries_at_once: int = 256
     deliveries_per_endpoint_at_once: int = 64
     deliveries_to_failing_at_once: int = 2
-    deliveries_gather_seconds: float = 0.05
+    deliveries_found_at_once: int = 128
+    deliveries_gather_seconds: float = 0.25
     deliveries_stop_seconds_max: float = 2.0
     delivery_begin_seconds_between: float = 0.002
     delivery_seconds_max: float = 10.0

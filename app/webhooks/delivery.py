@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-import itertools
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 
 from app.config import Config
@@ -40,10 +39,15 @@ class Deliverer:
         self._metrics = metrics
         self._sender = sender or Sender(config)
         self._sending: dict[asyncio.Task[Result], Due] = {}
+        self._counts: Counter[str] = Counter()
+        """How many are under way, by the endpoint's id."""
+        self._one_ended = asyncio.Event()
         self._unwritten: list[Result] = []
 
     async def turn(self) -> bool:
-        """Begins to send what is due, waits until something of it has ended, and writes what did.
+        """Sends what is due for a while, as others end; then writes what became of all that ended.
+
+        Each write is a commit of its own, which metering waits for: so they are few, whatever ends in between.
 
         Returns:
             Whether anything is or was under way, so that another turn should follow at once.
@@ -53,15 +57,13 @@ class Deliverer:
 
         """
         await self._write()
-        await self._begin()
-        if not self._sending:
+        waiting = await self._find()
+        if not waiting and not self._sending:
             return False
-        done, _ = await asyncio.wait(
-            self._sending, timeout=self._limits.deliveries_seconds_between, return_when=asyncio.FIRST_COMPLETED
-        )
-        if done:  # others end in a moment: they are written as one
-            await asyncio.wait(self._sending, timeout=self._limits.deliveries_gather_seconds)
-        await self.settle()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.deliveries_gather_seconds):
+                await self._send(waiting)
+        await self._write()
         return True
 
     async def settle(self) -> None:
@@ -71,38 +73,50 @@ class Deliverer:
             ChargeError: the database cannot be asked.
 
         """
-        self._collect()
         await self._write()
 
     async def close(self) -> None:
         """Waits a little for what is under way, and writes what became of it; the rest is sent again later."""
         if self._sending:
             await asyncio.wait(self._sending, timeout=self._limits.deliveries_stop_seconds_max)
-        self._collect()
-        for task in self._sending:
+        sending = list(self._sending)
+        for task in sending:
             task.cancel()
-        await asyncio.gather(*self._sending, return_exceptions=True)
+        await asyncio.gather(*sending, return_exceptions=True)
         with contextlib.suppress(ChargeError):
             await self._write()
         await self._sender.close()
 
-    async def _begin(self) -> None:
-        limits = self._limits
-        free = limits.deliveries_at_once - len(self._sending) - len(self._unwritten)
+    async def _find(self) -> list[deque[Due]]:
+        """What is due and not under way, for each endpoint that has any."""
         endpoints = [one for one in await list_endpoints(self._db) if one.disabled is None]
-        if free <= 0 or not endpoints:
-            return
-        most = limits.deliveries_per_endpoint_at_once
+        known = Counter(result.endpoint_id for result in self._unwritten) + self._counts
+        most = self._limits.deliveries_found_at_once + max(known.values(), default=0)
         found = await due_deliveries(self._db, endpoints, now_ms(), most)
-        under_way = {due.delivery.id for due in self._sending.values()} | {result.id for result in self._unwritten}
-        counts = Counter(due.endpoint.id for due in self._sending.values())
-        for due in _in_turn(found):
-            if free > 0 and due.delivery.id not in under_way and counts[due.endpoint.id] < self._room(due.endpoint):
-                self._sending[asyncio.create_task(self._attempt(due))] = due
-                counts[due.endpoint.id] += 1
-                free -= 1
+        held = {due.delivery.id for due in self._sending.values()} | {result.id for result in self._unwritten}
+        new = (deque(due for due in of_endpoint if due.delivery.id not in held) for of_endpoint in found)
+        return [of_endpoint for of_endpoint in new if of_endpoint]
+
+    async def _send(self, waiting: Sequence[deque[Due]]) -> None:
+        """Begins as many as there is room for, and further ones as those end, until none is under way."""
+        while True:
+            self._one_ended.clear()
+            while (due := self._next(waiting)) is not None:
+                self._begin(due)
                 # Not all in one turn of the loop: whoever meters meanwhile would wait for every one of them.
-                await asyncio.sleep(limits.delivery_begin_seconds_between)
+                await asyncio.sleep(self._limits.delivery_begin_seconds_between)
+            if not self._sending:
+                return
+            await self._one_ended.wait()
+
+    def _next(self, waiting: Sequence[deque[Due]]) -> Due | None:
+        """One that there is room for, of the endpoint that has least under way."""
+        if len(self._sending) + len(self._unwritten) >= self._limits.deliveries_at_once:
+            return None
+        with_room = [one for one in waiting if one and self._counts[one[0].endpoint.id] < self._room(one[0].endpoint)]
+        if not with_room:
+            return None
+        return min(with_room, key=lambda one: self._counts[one[0].endpoint.id]).popleft()
 
     def _room(self, endpoint: Endpoint) -> int:
         """How many may be under way to an endpoint: one that fails is tried, and does not take the room of others."""
@@ -110,20 +124,30 @@ class Deliverer:
             return self._limits.deliveries_to_failing_at_once
         return self._limits.deliveries_per_endpoint_at_once
 
+    def _begin(self, due: Due) -> None:
+        task = asyncio.create_task(self._attempt(due))
+        self._sending[task] = due
+        self._counts[due.endpoint.id] += 1
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Result]) -> None:
+        due = self._sending.pop(task)
+        self._counts[due.endpoint.id] -= 1
+        self._one_ended.set()
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self._unwritten.append(task.result())
+        else:
+            log.error("delivery %s is sent again", due.delivery.id, exc_info=error)
+
     async def _attempt(self, due: Due) -> Result:
         answer = await self._sender.send(due)
         return result_of(due.delivery, answer, now_ms(), self._limits)
 
-    def _collect(self) -> None:
-        for task in [task for task in self._sending if task.done()]:
-            due = self._sending.pop(task)
-            try:
-                self._unwritten.append(task.result())
-            except Exception:
-                log.exception("delivery %s is sent again", due.delivery.id)
-
     async def _write(self) -> None:
-        results = self._unwritten
+        results = list(self._unwritten)  # others end while these are written
         if not results:
             return
         disabled = await record(
@@ -132,12 +156,7 @@ class Deliverer:
             failing_ms_max=round(self._limits.endpoint_failing_seconds_max * 1000),
             swept_at_once=self._limits.deliveries_swept_at_once,
         )
-        self._unwritten = []
+        del self._unwritten[: len(results)]
         self._metrics.delivered([result.status for result in results])
         for one in disabled:
             log.warning("webhook endpoint %s is disabled: %s", one.id, one.reason)
-
-
-def _in_turn(found: Sequence[Sequence[Due]]) -> list[Due]:
-    """One of each endpoint, then the second of each, and so on."""
-    return [due for row in itertools.zip_longest(*found) for due in row if due is not None]
