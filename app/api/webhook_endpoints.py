@@ -17,7 +17,7 @@ from app.rules.times import rfc3339
 from app.store import deliveries, webhooks
 from app.store.deliveries import Delivery, DeliveryStatus
 from app.store.webhooks import Endpoint, EndpointChange
-from app.webhooks.network import is_public
+from app.webhooks.addresses import is_public
 from app.webhooks.signing import new_secret
 
 _URL_CHARACTERS_MAX: Final = 2_000

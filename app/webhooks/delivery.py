@@ -103,8 +103,6 @@ class Deliverer:
             self._one_ended.clear()
             while (due := self._next(waiting)) is not None:
                 self._begin(due)
-                # Not all in one turn of the loop: whoever meters meanwhile would wait for every one of them.
-                await asyncio.sleep(self._limits.delivery_begin_seconds_between)
             if not self._sending:
                 return
             await self._one_ended.wait()

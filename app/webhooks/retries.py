@@ -5,31 +5,14 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-import msgspec
-
 from app.config import Limits
 from app.store.deliveries import Delivery, Result
+from app.webhooks.frames import Answer
 
 _GROWTH: Final = 3
 _JITTER: Final = 0.2
 _GONE: Final = 410
 _MAY_SAY_WHEN: Final = (429, 503)
-
-
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """How an endpoint answered: its `status`, None where there was none, and why that is no success.
-
-    `retry_after` is the header of that name.
-    """
-
-    status: int | None
-    error: str | None = None
-    retry_after: str | None = None
-
-    @property
-    def is_success(self) -> bool:
-        """Whether it has the message."""
-        return self.status is not None and 200 <= self.status < 300
 
 
 def result_of(delivery: Delivery, answer: Answer, now: int, limits: Limits) -> Result:

@@ -1,145 +1,169 @@
-"""One attempt: a message is posted, and what comes back is read as far as it matters."""
+"""Sending: a message is signed, and posted by a process that this one starts when it first has something to send."""
 
 import asyncio
+import itertools
+import json
 import logging
-import os
-import ssl
+import sys
 import time
+from collections.abc import Iterator
 from typing import Final
 
-import aiohttp
-import certifi
-from yarl import URL
-
 from app import __version__
-from app.config import Config
+from app.config import Config, Limits
 from app.store.deliveries import Due
-from app.webhooks.network import AddressRefused, CheckedNetwork
-from app.webhooks.retries import Answer
+from app.webhooks.frames import Answer, Post, Setup, answers_in, frame, next_frame
 from app.webhooks.signing import signed_headers
 
 log = logging.getLogger("chargly.webhooks")
 
 _USER_AGENT: Final = f"Chargly/{__version__}"
+_PROGRAM: Final = (
+    # It imports what this process would, whatever folder it is started in.
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from app.webhooks.poster_process import main; main()"
+)
 
 
 class Sender:
-    """Posts messages, over connections that stay open for a moment after an answer. `close` ends them.
+    """Sends messages. Where its process ends, what was under way failed, and the next message starts another one.
+
+    `close` ends the process.
 
     Args:
-        config: `webhook_private_targets`, and the limits of a delivery.
-        network: where connections go; by default to the internet alone, where the setting does not say otherwise.
+        config: `webhook_private_targets`, and the limits of deliveries.
 
     """
 
-    def __init__(self, config: Config, network: CheckedNetwork | None = None) -> None:
+    def __init__(self, config: Config) -> None:
         self._limits = config.limits
-        self._network = network or CheckedNetwork(private_targets=config.webhook_private_targets)
-        self._session: aiohttp.ClientSession | None = None
-
-    async def close(self) -> None:
-        """Ends its connections."""
-        if self._session is not None:
-            await self._session.close()
+        self._setup = Setup(config.webhook_private_targets, config.limits)
+        self._process: _PosterProcess | None = None
+        self._starting = asyncio.Lock()
+        self._started_at = -self._limits.delivery_process_seconds_between
+        self._numbers: Iterator[int] = itertools.count()
 
     async def send(self, due: Due) -> Answer:
         """Posts a message once. Whatever goes wrong is an answer too."""
         try:
-            async with asyncio.timeout(self._limits.delivery_seconds_max):
-                return await self._post(due)
-        except Exception as error:
-            wrong = self._wrong(error)
-            if wrong is None:
-                log.exception("delivery %s could not be sent", due.delivery.id)
-                wrong = "It could not be sent; the server's log says why."
-            return Answer(status=None, error=self._short(wrong))
+            process = await self._running()
+        except OSError:
+            log.exception("webhooks cannot be sent: no process can be started for it")
+            return Answer(status=None, error="It could not be sent; the server's log says why.")
+        seconds = self._limits.delivery_seconds_max
+        try:
+            async with asyncio.timeout(seconds + self._limits.delivery_process_grace_seconds):
+                return await process.post(self._post_of(due))
+        except TimeoutError:  # it keeps time by itself, unless it hangs
+            process.kill()
+            return Answer(status=None, error=f"No answer within {seconds:g} seconds.")
 
-    def _wrong(self, error: Exception) -> str | None:
-        """Why there was no answer; None where the fault is ours."""
-        wrong = None
-        match error:
-            case AddressRefused():
-                wrong = str(error)
-            case aiohttp.ServerTimeoutError():
-                wrong = f"No connection within {self._limits.delivery_connect_seconds_max:g} seconds."
-            case aiohttp.ClientConnectionError():
-                wrong = f"No connection: {_said(error)}"
-            case TimeoutError():
-                wrong = f"No answer within {self._limits.delivery_seconds_max:g} seconds."
-            case aiohttp.ClientResponseError():
-                wrong = f"Not HTTP: {error.message}"
-            case aiohttp.InvalidURL():
-                wrong = f"Nothing can be posted to this address: {error}"
-        return wrong
+    async def close(self) -> None:
+        """Ends the process; what is under way there is sent again later."""
+        if self._process is not None:
+            await self._process.close(self._limits)
 
-    async def _post(self, due: Due) -> Answer:
+    def _post_of(self, due: Due) -> Post:
         body = due.delivery.payload
         headers = {
             "user-agent": _USER_AGENT,
             "content-type": "application/json",
             **signed_headers(due.endpoint, due.delivery.message_id, body, int(time.time())),
         }
-        url = URL(due.endpoint.url, encoded=True)
-        post = self._connected().post(url, data=body.encode(), headers=headers, allow_redirects=False)
-        async with post as response:
-            said = await self._read(response)
-        if 200 <= response.status < 300:
-            return Answer(status=response.status)
-        return Answer(
-            status=response.status,
-            error=self._short(said.decode("utf-8", "replace")),
-            retry_after=response.headers.get("retry-after"),
+        return Post(next(self._numbers), due.endpoint.url, headers, body)
+
+    async def _running(self) -> "_PosterProcess":
+        async with self._starting:
+            if self._process is None or self._process.has_ended:
+                again_at = self._started_at + self._limits.delivery_process_seconds_between
+                await asyncio.sleep(again_at - time.monotonic())
+                self._started_at = time.monotonic()
+                self._process = await _PosterProcess.start(self._setup)
+            return self._process
+
+
+class _PosterProcess:
+    """A process that posts, seen from the server."""
+
+    def __init__(self, process: asyncio.subprocess.Process, posts: asyncio.StreamWriter) -> None:
+        self._process = process
+        self._posts = posts
+        self._waiting: list[Post] = []
+        self._answers: dict[int, asyncio.Future[Answer]] = {}
+        self._reading: asyncio.Task[None] | None = None
+        self.has_ended = False
+
+    @classmethod
+    async def start(cls, setup: Setup) -> "_PosterProcess":
+        """Starts one.
+
+        Raises:
+            OSError: there is no room for another process.
+
+        """
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",
+            "-c",
+            _PROGRAM,
+            json.dumps(sys.path),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
         )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        started = cls(process, process.stdin)
+        process.stdin.write(frame(setup))
+        started._reading = asyncio.create_task(started._read(process.stdout), name="webhook-answers")
+        return started
 
-    def _connected(self) -> aiohttp.ClientSession:
-        """The session, made in the loop that it belongs to."""
-        if self._session is None:
-            limits = self._limits
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    resolver=self._network,
-                    socket_factory=self._network.open_socket,
-                    use_dns_cache=False,
-                    ssl=trusted(),
-                    limit=0,  # how many are under way is the deliverer's to say
-                    keepalive_timeout=limits.delivery_keep_alive_seconds,
-                ),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.delivery_connect_seconds_max),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                skip_auto_headers=["accept-encoding"],
-                auto_decompress=False,  # what a few bytes grow to has no limit
-            )
-        return self._session
-
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        """The first bytes of an answer. Its status says it all, so one that does not come to its end is as good."""
-        said = b""
+    async def post(self, post: Post) -> Answer:
+        """Has something posted."""
+        if self.has_ended:
+            return _ENDED
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._answers[post.number] = answer
+        self._waiting.append(post)
+        if len(self._waiting) == 1:  # all of one turn of the loop go as one
+            asyncio.get_running_loop().call_soon(self._hand_over)
         try:
-            async with asyncio.timeout(self._limits.delivery_answer_seconds_max):
-                async for part in response.content.iter_any():
-                    said += part
-                    if len(said) >= self._limits.delivery_answer_bytes_max:
-                        break
-        except (TimeoutError, aiohttp.ClientError):
-            pass
-        return said[: self._limits.delivery_answer_bytes_max]
+            return await answer
+        finally:
+            self._answers.pop(post.number, None)
 
-    def _short(self, text: str) -> str:
-        """What of a text can be shown on one line."""
-        printable = "".join(letter if letter.isprintable() else " " for letter in text)
-        return " ".join(printable.split())[: self._limits.delivery_error_characters_max]
+    def kill(self) -> None:
+        """Ends it at once."""
+        self.has_ended = True
+        if self._process.returncode is None:
+            self._process.kill()
+
+    async def close(self, limits: Limits) -> None:
+        """Ends it, in good order if it can."""
+        self._posts.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), limits.delivery_process_stop_seconds_max)
+        except TimeoutError:
+            self.kill()
+            await self._process.wait()
+        if self._reading is not None:
+            await self._reading
+
+    def _hand_over(self) -> None:
+        self._posts.write(frame(self._waiting))
+        self._waiting.clear()
+
+    async def _read(self, answers: asyncio.StreamReader) -> None:
+        while (content := await next_frame(answers)) is not None:
+            for answered in answers_in(content):
+                answer = self._answers.get(answered.number)
+                if answer is not None and not answer.done():
+                    answer.set_result(answered.answer)
+        self.has_ended = True
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_result(_ENDED)
+        status = await self._process.wait()
+        if status:
+            log.error("the process that sends webhooks ended with %d; what was under way is sent again", status)
 
 
-def trusted() -> ssl.SSLContext:
-    """The certificates that are trusted: the system's, and Mozilla's, as a machine may have none."""
-    context = ssl.create_default_context()
-    context.load_verify_locations(certifi.where())
-    return context
-
-
-def _said(error: aiohttp.ClientConnectionError) -> str:
-    """What the system said, which lies below what libraries made of it."""
-    cause = error.__cause__ or error
-    if isinstance(cause, ConnectionError) or type(cause) is OSError:
-        return os.strerror(cause.errno) if cause.errno else str(cause)
-    return str(cause) or type(cause).__name__
+_ENDED: Final = Answer(status=None, error="The process that sends ended meanwhile; it may have arrived.")

@@ -15,7 +15,7 @@ from app.metrics import Metrics
 from app.store.deliveries import Due
 from app.webhooks import delivery as webhooks_delivery
 from app.webhooks.delivery import Deliverer
-from app.webhooks.retries import Answer
+from app.webhooks.frames import Answer
 from app.webhooks.sending import Sender
 
 QUICK = replace(LIMITS, deliveries_seconds_between=0.01, deliveries_gather_seconds=0.01)

@@ -6,7 +6,7 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from webhooks.receiver import Receiver, Reply
 
-from app.config import Config
-from app.store.deliveries import Delivery, Due
-from app.store.webhooks import Endpoint
-from app.webhooks.network import AddressRefused, CheckedNetwork, is_public
-from app.webhooks.retries import Answer
-from app.webhooks.sending import Sender
-from app.webhooks.signing import new_secret
+from app.config import LIMITS
+from app.webhooks.addresses import is_public
+from app.webhooks.frames import Answer, Post
+from app.webhooks.network import AddressRefused, CheckedNetwork
+from app.webhooks.posting import Poster
+
+NewPoster = Callable[[CheckedNetwork], Poster]
 
 PUBLIC = ["93.184.215.14", "1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "2a00:1450:4001:82a::200e"]
 REFUSED = [
@@ -136,7 +136,7 @@ async def test_a_name_that_has_one_private_address_is_refused() -> None:
         await resolved_to("93.184.215.14", "10.0.0.1").resolve("both.example.com", 443)
 
 
-async def test_what_was_checked_is_what_is_connected_to(receiver: Receiver) -> None:
+async def test_what_was_checked_is_what_is_connected_to(receiver: Receiver, new_poster: NewPoster) -> None:
     """A name that changes between two questions is asked once, and a socket is for the address that it had."""
     answers = iter([["93.184.215.14", "2606:4700::1111"], ["127.0.0.1"]])
     network = CheckedNetwork(private_targets=False, resolver=lambda _host, _port: next(answers))
@@ -145,9 +145,7 @@ async def test_what_was_checked_is_what_is_connected_to(receiver: Receiver) -> N
         ("example.com", "93.184.215.14", 443),
         ("example.com", "2606:4700::1111", 443),
     ]
-    sender = Sender(Config(), network)
-    answer = await sender.send(due(f"http://example.com:{receiver.port}/"))
-    await sender.close()
+    answer = await new_poster(network).post(to(f"http://example.com:{receiver.port}/"))
     assert "not one of the internet" in (answer.error or "")
     assert receiver.is_quiet
 
@@ -159,11 +157,11 @@ def test_no_socket_is_opened_to_a_private_address(address: str) -> None:
         resolved_to().open_socket((family, socket.SOCK_STREAM, 0, "", (address, 443)))
 
 
-async def test_a_name_whose_first_address_refuses_is_reached_at_its_second(receiver: Receiver) -> None:
+async def test_a_name_whose_first_address_refuses_is_reached_at_its_second(
+    receiver: Receiver, new_poster: NewPoster
+) -> None:
     network = CheckedNetwork(private_targets=True, resolver=lambda _host, _port: ["127.0.0.9", "127.0.0.1"])
-    sender = Sender(Config(), network)
-    answer = await sender.send(due(f"http://two.example.com:{receiver.port}/"))
-    await sender.close()
+    answer = await new_poster(network).post(to(f"http://two.example.com:{receiver.port}/"))
     assert answer == Answer(status=204)
 
 
@@ -187,52 +185,38 @@ async def test_a_name_server_that_hangs_takes_one_thread_and_holds_up_no_other_n
 
 
 @pytest.mark.parametrize("found", [OSError("no such name"), UnicodeError("label too long"), []])
-async def test_a_name_without_addresses_is_no_connection(found: Exception | list[str]) -> None:
+async def test_a_name_without_addresses_is_no_connection(found: Exception | list[str], new_poster: NewPoster) -> None:
     def resolver(_host: str, _port: int) -> Sequence[str]:
         if isinstance(found, Exception):
             raise found
         return found
 
-    sender = Sender(Config(), CheckedNetwork(private_targets=False, resolver=resolver))
-    answer = await sender.send(due("https://nowhere.example.com/"))
-    await sender.close()
+    network = CheckedNetwork(private_targets=False, resolver=resolver)
+    answer = await new_poster(network).post(to("https://nowhere.example.com/"))
     assert (answer.status, (answer.error or "")[:49]) == (None, "No connection: nowhere.example.com has no address")
 
 
-def due(url: str) -> Due:
-    delivery = Delivery(
-        id="del_1",
-        endpoint_id="whe_1",
-        message_id="msg_1",
-        customer_id="",
-        position=0,
-        type="webhook.test",
-        payload="{}",
-        status="pending",
-        attempts=0,
-        next_at=0,
-        created_at=0,
-        ended_at=None,
-        answer_status=None,
-        error=None,
-    )
-    return Due(delivery, Endpoint(id="whe_1", url=url, events=("*",), secret=new_secret(), created_at=0, updated_at=0))
+def to(url: str) -> Post:
+    return Post(0, url, {"content-type": "application/json"}, "{}")
 
 
 @pytest.fixture
-async def cautious() -> AsyncIterator[Sender]:
-    made = Sender(Config())
-    yield made
-    await made.close()
+async def new_poster() -> AsyncIterator[NewPoster]:
+    """Makes posters; all end with the test."""
+    made: list[Poster] = []
+
+    def make(network: CheckedNetwork) -> Poster:
+        made.append(Poster(LIMITS, network))
+        return made[-1]
+
+    yield make
+    for poster in made:
+        await poster.close()
 
 
 @pytest.fixture
-async def sender() -> AsyncIterator[Sender]:
-    limits = replace(Config().limits, delivery_seconds_max=0.3)
-    network = CheckedNetwork(private_targets=True, resolver=lambda _host, _port: ["127.0.0.1"])
-    made = Sender(Config(limits=limits), network)
-    yield made
-    await made.close()
+def poster(new_poster: NewPoster) -> Poster:
+    return new_poster(CheckedNetwork(private_targets=True, resolver=lambda _host, _port: ["127.0.0.1"]))
 
 
 @pytest.mark.parametrize(
@@ -247,26 +231,28 @@ async def sender() -> AsyncIterator[Sender]:
     ],
 )
 async def test_an_address_of_ours_is_never_posted_to(
-    host: str, error: str, receiver: Receiver, cautious: Sender
+    host: str, error: str, receiver: Receiver, new_poster: NewPoster
 ) -> None:
-    answer = await cautious.send(due(f"http://{host}:{receiver.port}/"))
+    answer = await new_poster(CheckedNetwork(private_targets=False)).post(to(f"http://{host}:{receiver.port}/"))
     assert (answer.status, (answer.error or "")[-len(error) :]) == (None, error)
     assert receiver.is_quiet
 
 
-async def test_silence_is_a_failure_after_a_while(sender: Sender, receiver: Receiver) -> None:
+async def test_silence_is_a_failure_after_a_while(receiver: Receiver) -> None:
     receiver.answer = receiver.hang
-    answer = await sender.send(due(receiver.url))
-    assert (answer.status, answer.error) == (None, "No answer within 0.3 seconds.")
+    poster = Poster(replace(LIMITS, delivery_seconds_max=0.1), CheckedNetwork(private_targets=True))
+    answer = await poster.post(to(receiver.url))
+    await poster.close()
+    assert (answer.status, answer.error) == (None, "No answer within 0.1 seconds.")
 
 
-async def test_an_answer_that_never_ends_is_read_so_far(sender: Sender, receiver: Receiver) -> None:
+async def test_an_answer_that_never_ends_is_read_so_far(poster: Poster, receiver: Receiver) -> None:
     receiver.answer = lambda _: Reply(500, b"a" * 10_000_000)
-    answer = await sender.send(due(receiver.url))
+    answer = await poster.post(to(receiver.url))
     assert (answer.status, len(answer.error or "")) == (500, 500)
 
 
-async def test_tls_verifies_the_name(sender: Sender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tls_verifies_the_name(poster: Poster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection goes to an address, and the certificate must be the name's all the same."""
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     name = ["-subj", "/CN=good.example.com", "-addext", "subjectAltName=DNS:good.example.com"]
@@ -275,7 +261,7 @@ async def test_tls_verifies_the_name(sender: Sender, tmp_path: Path, monkeypatch
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(certificate, key)
     trusting = ssl.create_default_context(cafile=certificate)
-    monkeypatch.setattr("app.webhooks.sending.trusted", lambda: trusting)
+    monkeypatch.setattr("app.webhooks.posting.trusted", lambda: trusting)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n{}")
@@ -285,7 +271,7 @@ async def test_tls_verifies_the_name(sender: Sender, tmp_path: Path, monkeypatch
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=serving) as server:
         port = server.sockets[0].getsockname()[1]
-        assert (await sender.send(due(f"https://good.example.com:{port}/"))).status == 204
-        answer = await sender.send(due(f"https://bad.example.com:{port}/"))
+        assert (await poster.post(to(f"https://good.example.com:{port}/"))).status == 204
+        answer = await poster.post(to(f"https://bad.example.com:{port}/"))
     assert answer.status is None
     assert "certificate" in (answer.error or "").lower()

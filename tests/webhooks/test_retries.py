@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from webhooks.test_network import due
+from webhooks.test_sending import due
 
 from app.config import LIMITS
 from app.store.deliveries import Delivery
-from app.webhooks.retries import Answer, result_of
+from app.webhooks.frames import Answer
+from app.webhooks.retries import result_of
 
 NOW = 1_800_000_000_000
 HOUR = 3_600_000

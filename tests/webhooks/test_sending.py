@@ -1,0 +1,189 @@
+"""The process that posts for a server: it ends with the server, and the server outlives it."""
+
+import asyncio
+import os
+import select
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from serving import ServerProcess
+from webhooks.receiver import Hooks, Receiver, Reply
+
+from app.config import LIMITS, Config
+from app.store.deliveries import Delivery, Due
+from app.store.webhooks import Endpoint
+from app.webhooks.frames import Answer
+from app.webhooks.sending import Sender
+from app.webhooks.signing import new_secret
+
+SECRET = new_secret()
+NewSender = Callable[..., Sender]
+
+
+def due(url: str) -> Due:
+    """A message on its way to an endpoint."""
+    delivery = Delivery(
+        id="del_1",
+        endpoint_id="whe_1",
+        message_id="msg_1",
+        customer_id="",
+        position=0,
+        type="webhook.test",
+        payload='{"type":"webhook.test"}',
+        status="pending",
+        attempts=0,
+        next_at=0,
+        created_at=0,
+        ended_at=None,
+        answer_status=None,
+        error=None,
+    )
+    return Due(delivery, Endpoint(id="whe_1", url=url, events=("*",), secret=SECRET, created_at=0, updated_at=0))
+
+
+@pytest.fixture
+async def new_sender() -> AsyncIterator[NewSender]:
+    """Makes senders that may post to this machine, with further limits; all end with the test."""
+    made: list[Sender] = []
+
+    def make(**limits: float) -> Sender:
+        quick = replace(LIMITS, delivery_process_seconds_between=0.0, **limits)
+        made.append(Sender(Config(webhook_private_targets=True, limits=quick)))
+        return made[-1]
+
+    yield make
+    for sender in made:
+        await sender.close()
+
+
+async def its_process(sender: Sender) -> int:
+    """The id of a sender's process, which it starts where it has none."""
+    return (await sender._running())._process.pid
+
+
+async def under_way(sender: Sender, receiver: Receiver) -> asyncio.Task[Answer]:
+    """A message that was received, and is not answered."""
+    receiver.answer = receiver.hang
+    sending = asyncio.create_task(sender.send(due(receiver.url)))
+    await asyncio.to_thread(receiver.next)
+    return sending
+
+
+async def test_messages_arrive_signed(new_sender: NewSender, receiver: Receiver) -> None:
+    sender = new_sender()
+    answers = await asyncio.gather(*(sender.send(due(receiver.url)) for _ in range(20)))
+    assert answers == [Answer(status=204)] * 20
+    for received in receiver.take(20):
+        assert received.verify(SECRET) == {"type": "webhook.test"}
+        assert received.headers["user-agent"].startswith("Chargly/")
+
+
+async def test_each_answer_is_that_of_its_message(new_sender: NewSender, receiver: Receiver) -> None:
+    receiver.answer = lambda received: Reply(int(received.path[-3:]), b"because")
+    sender = new_sender()
+    statuses = [500 + number for number in range(40)]
+    answers = await asyncio.gather(*(sender.send(due(f"{receiver.url}/{status}")) for status in statuses))
+    assert answers == [Answer(status=status, error="because") for status in statuses]
+
+
+async def test_a_process_that_ends_fails_what_is_under_way_and_another_one_follows(
+    new_sender: NewSender, receiver: Receiver
+) -> None:
+    sender = new_sender()
+    sending = await under_way(sender, receiver)
+    first = await its_process(sender)
+    os.kill(first, signal.SIGKILL)
+    answer = await sending
+    assert (answer.status, "ended" in (answer.error or "")) == (None, True)
+    receiver.answer = lambda _: Reply()
+    assert await sender.send(due(receiver.url)) == Answer(status=204)
+    assert await its_process(sender) != first
+
+
+async def test_a_process_that_hangs_is_replaced(new_sender: NewSender, receiver: Receiver) -> None:
+    sender = new_sender(delivery_seconds_max=0.2, delivery_process_grace_seconds=0.2)
+    hanging = await its_process(sender)
+    os.kill(hanging, signal.SIGSTOP)
+    assert await sender.send(due(receiver.url)) == Answer(status=None, error="No answer within 0.2 seconds.")
+    assert await its_process(sender) != hanging
+
+
+async def test_a_signal_to_the_whole_group_leaves_what_is_under_way(new_sender: NewSender, receiver: Receiver) -> None:
+    sender = new_sender()
+    go = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def answer(_: object) -> Reply:
+        asyncio.run_coroutine_threadsafe(go.wait(), loop).result(20)
+        return Reply()
+
+    receiver.answer = answer
+    sending = asyncio.create_task(sender.send(due(receiver.url)))
+    await asyncio.to_thread(receiver.next)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(await its_process(sender), number)
+    go.set()
+    assert await sending == Answer(status=204)
+
+
+async def test_it_ends_when_it_is_told(new_sender: NewSender, receiver: Receiver) -> None:
+    sender = new_sender(delivery_process_stop_seconds_max=20.0)
+    sending = await under_way(sender, receiver)
+    process = (await sender._running())._process
+    await sender.close()
+    assert process.returncode == 0
+    assert (await sending).status is None
+
+
+async def test_where_no_process_can_be_started_the_attempt_fails(
+    new_sender: NewSender, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender = new_sender()
+    with monkeypatch.context() as missing:
+        missing.setattr(sys, "executable", "/nowhere/python")
+        answer = await sender.send(due(receiver.url))
+    assert (answer.status, answer.error) == (None, "It could not be sent; the server's log says why.")
+    assert await sender.send(due(receiver.url)) == Answer(status=204)
+
+
+async def test_it_imports_nothing_from_the_folder_that_it_is_started_in(
+    new_sender: NewSender, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("app", "json", "aiohttp"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')\n")
+    monkeypatch.chdir(tmp_path)
+    assert await new_sender().send(due(receiver.url)) == Answer(status=204)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc, which Linux has")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_it_ends_with_its_server(
+    quick_server: Callable[..., ServerProcess], receiver: Receiver, number: signal.Signals
+) -> None:
+    server = quick_server()
+    with server.client() as api:
+        endpoint = Hooks(api).add(receiver.url)
+        Hooks(api).test(endpoint)
+        receiver.next()
+    assert server.process is not None
+    [child] = children(server.process.pid)
+    ended = os.pidfd_open(child)
+    server.stop(number)
+    wait_readable(ended)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process started."""
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def wait_readable(fd: int) -> None:
+    """Waits until the process behind a descriptor has ended."""
+    try:
+        assert select.select([fd], [], [], 20)[0]
+    finally:
+        os.close(fd)
