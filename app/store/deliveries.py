@@ -1,6 +1,6 @@
 """What is sent to webhook endpoints: which deliveries are due, what became of them, and how long they are kept."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final, Literal
 
@@ -90,22 +90,23 @@ _deliveries_in: Final = msgspec.json.Decoder(list[Delivery]).decode
 _GONE: Final = "It answered 410 Gone."
 
 
-async def due_deliveries(db: Database, endpoints: Sequence[Endpoint], now: int, most: int) -> list[list[Due]]:
+async def due_deliveries(db: Database, endpoints: Mapping[Endpoint, int], now: int) -> list[list[Due]]:
     """Deliveries whose time has come, for each endpoint those that have waited longest.
 
     What one wallet says is told in order: of its deliveries to one endpoint that are pending, the first alone is due.
 
     Args:
         db: where they are.
-        endpoints: where to.
+        endpoints: where to, and how many at most for each.
         now: milliseconds since 1970.
-        most: how many for each endpoint.
 
     """
     if not endpoints:
         return []
-    values = {f"e{number}": endpoint.id for number, endpoint in enumerate(endpoints)}
-    row = await db.fetch_one(_due(db.dialect, len(endpoints)), values | {"now": now, "most": most})
+    values: dict[str, Any] = {"now": now}
+    for number, (endpoint, most) in enumerate(endpoints.items()):
+        values |= {f"e{number}": endpoint.id, f"most{number}": most}
+    row = await db.fetch_one(_due(db.dialect, len(endpoints)), values)
     found: dict[str, list[Due]] = {endpoint.id: [] for endpoint in endpoints}
     by_id = {endpoint.id: endpoint for endpoint in endpoints}
     for delivery in sorted(_deliveries_in(row[0]) if row else [], key=lambda one: one.next_at):
@@ -121,7 +122,7 @@ def _due(dialect: Dialect, endpoints: int) -> str:
         " AND d.status = 'pending' AND d.next_at <= :now AND (d.customer_id = '' OR NOT EXISTS"
         " (SELECT 1 FROM webhook_deliveries AS f WHERE f.endpoint_id = d.endpoint_id AND f.status = 'pending'"
         " AND f.customer_id = d.customer_id AND (f.position, f.id) < (d.position, d.id)))"
-        f" ORDER BY d.next_at LIMIT :most) AS e{number}"
+        f" ORDER BY d.next_at LIMIT :most{number}) AS e{number}"
         for number in range(endpoints)
     )
     source = f"({' UNION ALL '.join(parts)}) AS due"
@@ -214,7 +215,8 @@ def _postpone(dialect: Dialect) -> str:
         " AND webhook_deliveries.endpoint_id = result.value ->> 'endpoint_id'"
         " AND webhook_deliveries.customer_id = result.value ->> 'customer_id'"
         " AND webhook_deliveries.position > CAST(result.value ->> 'position' AS bigint)"
-        " AND webhook_deliveries.next_at < CAST(result.value ->> 'next_at' AS bigint)"
+        # The sum keeps an engine from the index by `next_at`, which holds all that waits for an endpoint that is away.
+        " AND webhook_deliveries.next_at + 0 < CAST(result.value ->> 'next_at' AS bigint)"
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import Sequence
 
@@ -41,6 +42,8 @@ class Deliverer:
         self._sending: dict[asyncio.Task[Result], Due] = {}
         self._counts: Counter[str] = Counter()
         """How many are under way, by the endpoint's id."""
+        self._tried_again_at: dict[str, float] = {}
+        """When an endpoint that fails is sent something again, by its id."""
         self._one_ended = asyncio.Event()
         self._unwritten: list[Result] = []
 
@@ -89,13 +92,30 @@ class Deliverer:
 
     async def _find(self) -> list[deque[Due]]:
         """What is due and not under way, for each endpoint that has any."""
-        endpoints = [one for one in await list_endpoints(self._db) if one.disabled is None]
+        endpoints = [one for one in await list_endpoints(self._db) if one.disabled is None and not self._rests(one)]
         known = Counter(result.endpoint_id for result in self._unwritten) + self._counts
-        most = self._limits.deliveries_found_at_once + max(known.values(), default=0)
-        found = await due_deliveries(self._db, endpoints, now_ms(), most)
+        most = {one: known[one.id] + self._look(one) for one in endpoints}
+        found = await due_deliveries(self._db, most, now_ms())
         held = {due.delivery.id for due in self._sending.values()} | {result.id for result in self._unwritten}
         new = (deque(due for due in of_endpoint if due.delivery.id not in held) for of_endpoint in found)
         return [of_endpoint for of_endpoint in new if of_endpoint]
+
+    def _look(self, endpoint: Endpoint) -> int:
+        """How many new ones are looked for."""
+        if endpoint.failing_since is not None:
+            return self._limits.deliveries_to_failing_at_once
+        return self._limits.deliveries_found_at_once
+
+    def _rests(self, endpoint: Endpoint) -> bool:
+        """Whether an endpoint that fails is left alone for now: it would refuse as many as are sent, as fast."""
+        if endpoint.failing_since is None:
+            self._tried_again_at.pop(endpoint.id, None)
+            return False
+        now = time.monotonic()
+        if now < self._tried_again_at.get(endpoint.id, 0.0):
+            return True
+        self._tried_again_at[endpoint.id] = now + self._limits.deliveries_seconds_between
+        return False
 
     async def _send(self, waiting: Sequence[deque[Due]]) -> None:
         """Begins as many as there is room for, and further ones as those end, until none is under way."""

@@ -100,6 +100,20 @@ async def test_an_endpoint_that_fails_has_little_room_until_it_recovers(
         await deliverer.turn()
 
 
+async def test_an_endpoint_that_refuses_at_once_is_not_sent_all_that_waits(
+    ledger: Ledger, sender: StandIn, new_deliverer: Callable[..., Deliverer]
+) -> None:
+    made = await endpoint(ledger.db)
+    await write(ledger.db, message(0))
+    sender.answers[made.id] = Answer(status=None, error="No connection: Connection refused")
+    deliverer = new_deliverer(deliveries_seconds_between=60.0)
+    assert await deliverer.turn()
+    await write(ledger.db, *(message(number) for number in range(1, 20)))
+    assert await deliverer.turn()
+    assert not await deliverer.turn()
+    assert len(sender.asked) == 1 + LIMITS.deliveries_to_failing_at_once
+
+
 async def test_results_that_could_not_be_written_are_written_later_and_not_sent_again(
     ledger: Ledger, sender: StandIn, new_deliverer: Callable[..., Deliverer], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,7 +57,7 @@ async def write(db: Database, *messages: Message) -> None:
 
 async def due(db: Database, *, now: int = 2**45, most: int = 100) -> list[list[str]]:
     endpoints = [one for one in await webhooks.list_endpoints(db) if one.disabled is None]
-    found = await deliveries.due_deliveries(db, endpoints, now, most)
+    found = await deliveries.due_deliveries(db, dict.fromkeys(endpoints, most), now)
     return [[one.delivery.message_id for one in of_endpoint] for of_endpoint in found]
 
 
