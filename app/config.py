@@ -166,14 +166,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     deliveries_stop_seconds_max: float = 2.0
     delivery_seconds_max: float = 10.0
     delivery_process_grace_seconds: float = 5.0
-    delivery_process_seconds_between: float = 1.0
+    delivery_process_seconds_between: float = 2.0
     delivery_process_stop_seconds_max: float = 2.0
     delivery_answers_gather_seconds: float = 0.02
     delivery_connect_seconds_max: float = 3.0
     delivery_answer_seconds_max: float = 2.0
     delivery_answer_bytes_max: int = 4_096
     delivery_error_characters_max: int = 500
-    delivery_keep_alive_seconds: float = 2.0
     delivery_retry_seconds_min: float = 5.0
     delivery_retry_seconds_max: float = 7_200.0
     delivery_retry_after_seconds_max: float = 3_600.0

@@ -279,7 +279,7 @@ def _url(call: Call, url: str) -> str:
     except ValueError:
         host = None
     is_web = bool(host) and split.scheme in ("http", "https")
-    if not is_web or not host or not url.isascii() or not url.isprintable() or " " in url:
+    if not is_web or not host or not url.isascii() or not url.isprintable() or set(url) & set(" \\"):
         raise InvalidRequest("url: an address such as https://example.com/webhooks, in ASCII.", field="url")
     if "@" in split.netloc:
         raise InvalidRequest("url: without a user or password; messages are signed instead.", field="url")

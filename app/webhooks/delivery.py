@@ -14,8 +14,9 @@ from app.store.db import Database
 from app.store.deliveries import Due, Result, due_deliveries, record
 from app.store.ids import now_ms
 from app.store.webhooks import Endpoint, list_endpoints
+from app.webhooks.frames import Answer
 from app.webhooks.retries import result_of
-from app.webhooks.sending import Sender
+from app.webhooks.sending import NotSent, Sender
 
 log = logging.getLogger("chargly.webhooks")
 
@@ -44,13 +45,16 @@ class Deliverer:
         """How many are under way, by the endpoint's id."""
         self._tried_again_at: dict[str, float] = {}
         """When an endpoint that fails is sent something again, by its id."""
+        self._sends_again_at = 0.0
+        """When sending goes on after a fault of ours."""
         self._one_ended = asyncio.Event()
         self._unwritten: list[Result] = []
 
     async def turn(self) -> bool:
         """Sends what is due for a while, as others end; then writes what became of all that ended.
 
-        Each write is a commit of its own, which metering waits for: so they are few, whatever ends in between.
+        Each write is a commit of its own, which metering waits for: so what ends while others are under way is written
+        with these.
 
         Returns:
             Whether anything is or was under way, so that another turn should follow at once.
@@ -92,9 +96,18 @@ class Deliverer:
 
     async def _find(self) -> list[deque[Due]]:
         """What is due and not under way, for each endpoint that has any."""
-        endpoints = [one for one in await list_endpoints(self._db) if one.disabled is None and not self._rests(one)]
+        room = self._limits.deliveries_at_once - len(self._sending) - len(self._unwritten)
+        now = time.monotonic()
+        if room <= 0 or now < self._sends_again_at:
+            return []
+        endpoints = [one for one in await list_endpoints(self._db) if one.disabled is None]
         known = Counter(result.endpoint_id for result in self._unwritten) + self._counts
-        most = {one: known[one.id] + self._look(one) for one in endpoints}
+        most = {one: known[one.id] + self._look(one) for one in endpoints if self._may_be_sent_more(one, now)}
+        failing = {one.id for one in most if one.failing_since is not None}
+        pause = self._limits.deliveries_seconds_between
+        self._tried_again_at = {id: at for id, at in self._tried_again_at.items() if at > now} | dict.fromkeys(
+            failing, now + pause
+        )
         found = await due_deliveries(self._db, most, now_ms())
         held = {due.delivery.id for due in self._sending.values()} | {result.id for result in self._unwritten}
         new = (deque(due for due in of_endpoint if due.delivery.id not in held) for of_endpoint in found)
@@ -106,16 +119,10 @@ class Deliverer:
             return self._limits.deliveries_to_failing_at_once
         return self._limits.deliveries_found_at_once
 
-    def _rests(self, endpoint: Endpoint) -> bool:
-        """Whether an endpoint that fails is left alone for now: it would refuse as many as are sent, as fast."""
-        if endpoint.failing_since is None:
-            self._tried_again_at.pop(endpoint.id, None)
-            return False
-        now = time.monotonic()
-        if now < self._tried_again_at.get(endpoint.id, 0.0):
-            return True
-        self._tried_again_at[endpoint.id] = now + self._limits.deliveries_seconds_between
-        return False
+    def _may_be_sent_more(self, endpoint: Endpoint, now: float) -> bool:
+        """Whether it has room; one that fails rests in between, as it may refuse as fast as it is sent to."""
+        rests = endpoint.failing_since is not None and now < self._tried_again_at.get(endpoint.id, 0.0)
+        return not rests and self._counts[endpoint.id] < self._room(endpoint)
 
     async def _send(self, waiting: Sequence[deque[Due]]) -> None:
         """Begins as many as there is room for, and further ones as those end, until none is under way."""
@@ -129,7 +136,8 @@ class Deliverer:
 
     def _next(self, waiting: Sequence[deque[Due]]) -> Due | None:
         """One that there is room for, of the endpoint that has least under way."""
-        if len(self._sending) + len(self._unwritten) >= self._limits.deliveries_at_once:
+        full = len(self._sending) + len(self._unwritten) >= self._limits.deliveries_at_once
+        if full or time.monotonic() < self._sends_again_at:
             return None
         with_room = [one for one in waiting if one and self._counts[one[0].endpoint.id] < self._room(one[0].endpoint)]
         if not with_room:
@@ -148,21 +156,31 @@ class Deliverer:
         self._counts[due.endpoint.id] += 1
         task.add_done_callback(self._ended)
 
+    async def _attempt(self, due: Due) -> Result:
+        try:
+            answer = await self._sender.send(due)
+        except NotSent:
+            raise
+        except Exception:
+            log.exception("delivery %s could not be sent", due.delivery.id)
+            answer = Answer(status=None, error="It could not be sent; the server's log says why.")
+        return result_of(due.delivery, answer, now_ms(), self._limits)
+
     def _ended(self, task: asyncio.Task[Result]) -> None:
         due = self._sending.pop(task)
         self._counts[due.endpoint.id] -= 1
+        self._counts += Counter()  # forgets those that have none
         self._one_ended.set()
         if task.cancelled():
             return
         error = task.exception()
         if error is None:
             self._unwritten.append(task.result())
-        else:
-            log.error("delivery %s is sent again", due.delivery.id, exc_info=error)
-
-    async def _attempt(self, due: Due) -> Result:
-        answer = await self._sender.send(due)
-        return result_of(due.delivery, answer, now_ms(), self._limits)
+            return
+        now = time.monotonic()
+        if now >= self._sends_again_at:  # of many that end together, one line tells
+            log.error("no webhooks are sent for a moment: %s", error, exc_info=not isinstance(error, NotSent) and error)
+        self._sends_again_at = now + self._limits.delivery_process_seconds_between
 
     async def _write(self) -> None:
         results = list(self._unwritten)  # others end while these are written

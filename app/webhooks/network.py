@@ -96,7 +96,12 @@ class CheckedNetwork(AbstractResolver):
             asked = self._resolving[key] = asyncio.get_running_loop().create_future()
             asked.add_done_callback(lambda done: self._asked(key, done))
             # A thread of its own: those of the loop are few, and others would wait for this host.
-            threading.Thread(target=self._ask, args=(host, port, asked), name="resolver", daemon=True).start()
+            thread = threading.Thread(target=self._ask, args=(host, port, asked), name="resolver", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # there is no room for another one
+                del self._resolving[key]
+                asked.set_exception(error)
         try:
             addresses = await asyncio.shield(asked)
         except Exception as error:
@@ -107,7 +112,8 @@ class CheckedNetwork(AbstractResolver):
         return addresses
 
     def _asked(self, key: tuple[str, int], done: asyncio.Future[Sequence[str]]) -> None:
-        del self._resolving[key]
+        if self._resolving.get(key) is done:
+            del self._resolving[key]
         if not done.cancelled():
             done.exception()  # it may be that nobody waits for it any more
 

@@ -5,7 +5,6 @@ It ends when the server does, or closes its pipe.
 
 import asyncio
 import os
-import signal
 import sys
 from typing import BinaryIO, Final
 
@@ -22,8 +21,6 @@ _NICE: Final = 10
 
 def main() -> None:
     """Posts what comes by standard input; answers go by standard output, where nothing else is written from here on."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to a whole group of processes: the server says when to end
-        signal.signal(number, signal.SIG_IGN)
     os.nice(_NICE)
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -45,8 +42,9 @@ async def _serve(posts: BinaryIO, answers: BinaryIO) -> None:
     posting: set[asyncio.Task[None]] = set()
 
     def tell() -> None:
-        writer.write(frame(answered))
+        known = answered[:]
         answered.clear()
+        writer.write(frame(known))
 
     async def post(one: Post) -> None:
         answer = await poster.post(one)

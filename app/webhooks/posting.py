@@ -17,7 +17,9 @@ log = logging.getLogger("chargly.webhooks")
 
 
 class Poster:
-    """Posts, over connections that stay open for a moment after an answer. `close` ends them.
+    """Posts, each time over a connection of its own: one that is kept may hold an answer that nobody asked for.
+
+    `close` ends those that are under way.
 
     Args:
         limits: of a delivery.
@@ -38,12 +40,11 @@ class Poster:
     async def post(self, post: Post) -> Answer:
         """Posts once. Whatever goes wrong is an answer too."""
         try:
-            async with asyncio.timeout(self._limits.delivery_seconds_max):
-                return await self._post(post)
+            return await self._post(post)
         except Exception as error:
             wrong = self._wrong(error)
             if wrong is None:
-                log.exception("a webhook could not be posted to %s", post.url)
+                log.exception("a webhook could not be posted")
                 wrong = "It could not be sent; the server's log says why."
             return Answer(status=None, error=self._short(wrong))
 
@@ -61,21 +62,24 @@ class Poster:
                 wrong = f"No answer within {self._limits.delivery_seconds_max:g} seconds."
             case aiohttp.ClientResponseError():
                 wrong = f"Not HTTP: {error.message}"
-            case aiohttp.InvalidURL():
+            case ValueError():  # aiohttp.InvalidURL among them
                 wrong = f"Nothing can be posted to this address: {error}"
         return wrong
 
     async def _post(self, post: Post) -> Answer:
         url = URL(post.url, encoded=True)
-        posting = self._connected().post(url, data=post.body.encode(), headers=post.headers, allow_redirects=False)
-        async with posting as response:
+        async with asyncio.timeout(self._limits.delivery_seconds_max):
+            response = await self._connected().post(
+                url, data=post.body.encode(), headers=post.headers, allow_redirects=False
+            )
+        async with response:
+            if 200 <= response.status < 300:  # its body says nothing more
+                return Answer(status=response.status)
             said = await self._read(response)
-        if 200 <= response.status < 300:
-            return Answer(status=response.status)
         return Answer(
             status=response.status,
             error=self._short(said.decode("utf-8", "replace")),
-            retry_after=response.headers.get("retry-after"),
+            retry_after=self._short(response.headers.get("retry-after", "")) or None,
         )
 
     def _connected(self) -> aiohttp.ClientSession:
@@ -89,7 +93,7 @@ class Poster:
                     use_dns_cache=False,
                     ssl=trusted(),
                     limit=0,  # how many are under way is the deliverer's to say
-                    keepalive_timeout=limits.delivery_keep_alive_seconds,
+                    force_close=True,
                 ),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.delivery_connect_seconds_max),
                 cookie_jar=aiohttp.DummyCookieJar(),

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -18,16 +19,27 @@ from app.webhooks.signing import signed_headers
 log = logging.getLogger("chargly.webhooks")
 
 _USER_AGENT: Final = f"Chargly/{__version__}"
-_PROGRAM: Final = (
-    # It imports what this process would, whatever folder it is started in.
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from app.webhooks.poster_process import main; main()"
-)
+_PROGRAM: Final = """
+import json, os, signal, sys
+for number in (signal.SIGINT, signal.SIGTERM):  # sent to a whole group of processes: the server says when to end
+    signal.signal(number, signal.SIG_IGN)
+os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # a worker's own, such as the listening socket
+sys.path[:] = json.loads(sys.argv[1])  # it imports what the server would, whatever folder that is in
+from app.webhooks.poster_process import main
+main()
+"""
+_SECRETS: Final = ("CHARGLY_", "STRIPE_", "DATABASE_", "REDIS_")
+"""How our own settings begin: what reads strangers' answers has no use for them."""
+
+
+class NotSent(Exception):
+    """A fault of ours and of no endpoint's: it is not known whether anything was sent, and no attempt is counted."""
 
 
 class Sender:
-    """Sends messages. Where its process ends, what was under way failed, and the next message starts another one.
+    """Sends messages by a process, which the first message starts. Where it ends, the next message starts another one.
 
-    `close` ends the process.
+    `close` ends it.
 
     Args:
         config: `webhook_private_targets`, and the limits of deliveries.
@@ -39,23 +51,27 @@ class Sender:
         self._setup = Setup(config.webhook_private_targets, config.limits)
         self._process: _PosterProcess | None = None
         self._starting = asyncio.Lock()
-        self._started_at = -self._limits.delivery_process_seconds_between
+        self._next_start_at = 0.0
         self._numbers: Iterator[int] = itertools.count()
 
     async def send(self, due: Due) -> Answer:
-        """Posts a message once. Whatever goes wrong is an answer too."""
+        """Posts a message once. Whatever goes wrong at its endpoint, or on the way there, is an answer too.
+
+        Raises:
+            NotSent: the process could not be started, or ended meanwhile.
+
+        """
+        process = await self._running()
         try:
-            process = await self._running()
-        except OSError:
-            log.exception("webhooks cannot be sent: no process can be started for it")
-            return Answer(status=None, error="It could not be sent; the server's log says why.")
-        seconds = self._limits.delivery_seconds_max
-        try:
-            async with asyncio.timeout(seconds + self._limits.delivery_process_grace_seconds):
+            async with asyncio.timeout(
+                self._limits.delivery_seconds_max
+                + self._limits.delivery_answer_seconds_max
+                + self._limits.delivery_process_grace_seconds
+            ):
                 return await process.post(self._post_of(due))
-        except TimeoutError:  # it keeps time by itself, unless it hangs
+        except TimeoutError as error:  # it keeps time by itself, unless it hangs
             process.kill()
-            return Answer(status=None, error=f"No answer within {seconds:g} seconds.")
+            raise NotSent("the process that posts did not answer") from error
 
     async def close(self) -> None:
         """Ends the process; what is under way there is sent again later."""
@@ -73,11 +89,16 @@ class Sender:
 
     async def _running(self) -> "_PosterProcess":
         async with self._starting:
-            if self._process is None or self._process.has_ended:
-                again_at = self._started_at + self._limits.delivery_process_seconds_between
-                await asyncio.sleep(again_at - time.monotonic())
-                self._started_at = time.monotonic()
+            if self._process is not None and not self._process.has_ended:
+                return self._process
+            now = time.monotonic()
+            if now < self._next_start_at:
+                raise NotSent("the process that posts was started a moment ago")
+            self._next_start_at = now + self._limits.delivery_process_seconds_between
+            try:
                 self._process = await _PosterProcess.start(self._setup)
+            except OSError as error:
+                raise NotSent(f"no process can be started: {error}") from error
             return self._process
 
 
@@ -108,6 +129,7 @@ class _PosterProcess:
             json.dumps(sys.path),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            env={name: value for name, value in os.environ.items() if not name.startswith(_SECRETS)},
         )
         assert process.stdin is not None
         assert process.stdout is not None
@@ -117,9 +139,14 @@ class _PosterProcess:
         return started
 
     async def post(self, post: Post) -> Answer:
-        """Has something posted."""
+        """Has something posted.
+
+        Raises:
+            NotSent: it has ended, or does meanwhile.
+
+        """
         if self.has_ended:
-            return _ENDED
+            raise NotSent(_ENDED)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._answers[post.number] = answer
         self._waiting.append(post)
@@ -148,22 +175,26 @@ class _PosterProcess:
             await self._reading
 
     def _hand_over(self) -> None:
-        self._posts.write(frame(self._waiting))
+        posts = self._waiting[:]
         self._waiting.clear()
+        if not self._posts.is_closing():  # else it has ended, and those who wait are told
+            self._posts.write(frame(posts))
 
     async def _read(self, answers: asyncio.StreamReader) -> None:
-        while (content := await next_frame(answers)) is not None:
-            for answered in answers_in(content):
-                answer = self._answers.get(answered.number)
-                if answer is not None and not answer.done():
-                    answer.set_result(answered.answer)
-        self.has_ended = True
-        for answer in self._answers.values():
-            if not answer.done():
-                answer.set_result(_ENDED)
-        status = await self._process.wait()
-        if status:
-            log.error("the process that sends webhooks ended with %d; what was under way is sent again", status)
+        try:
+            while (content := await next_frame(answers)) is not None:
+                for answered in answers_in(content):
+                    answer = self._answers.get(answered.number)
+                    if answer is not None and not answer.done():
+                        answer.set_result(answered.answer)
+        except Exception:
+            log.exception("what the process that posts webhooks said is not understood")
+            self.kill()
+        finally:
+            self.has_ended = True
+            for answer in self._answers.values():
+                if not answer.done():
+                    answer.set_exception(NotSent(_ENDED))
 
 
-_ENDED: Final = Answer(status=None, error="The process that sends ended meanwhile; it may have arrived.")
+_ENDED: Final = "the process that posts ended"

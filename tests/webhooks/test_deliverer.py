@@ -16,7 +16,7 @@ from app.store.deliveries import Due
 from app.webhooks import delivery as webhooks_delivery
 from app.webhooks.delivery import Deliverer
 from app.webhooks.frames import Answer
-from app.webhooks.sending import Sender
+from app.webhooks.sending import NotSent, Sender
 
 QUICK = replace(LIMITS, deliveries_seconds_between=0.01, deliveries_gather_seconds=0.01)
 
@@ -27,13 +27,16 @@ class StandIn(Sender):
     def __init__(self) -> None:
         super().__init__(Config())
         self.asked: list[Due] = []
-        self.answers: dict[str, Answer] = {}
+        self.answers: dict[str, Answer | Exception] = {}
 
     async def send(self, due: Due) -> Answer:
         self.asked.append(due)
         while due.endpoint.id not in self.answers:
             await asyncio.sleep(0.001)
-        return self.answers[due.endpoint.id]
+        answer = self.answers[due.endpoint.id]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     @property
     def counts(self) -> Counter[str]:
@@ -109,9 +112,45 @@ async def test_an_endpoint_that_refuses_at_once_is_not_sent_all_that_waits(
     deliverer = new_deliverer(deliveries_seconds_between=60.0)
     assert await deliverer.turn()
     await write(ledger.db, *(message(number) for number in range(1, 20)))
-    assert await deliverer.turn()
-    assert not await deliverer.turn()
+    while await deliverer.turn():
+        pass
     assert len(sender.asked) == 1 + LIMITS.deliveries_to_failing_at_once
+
+
+async def test_a_fault_of_ours_is_no_attempt_and_sending_rests(
+    ledger: Ledger, sender: StandIn, new_deliverer: Callable[..., Deliverer]
+) -> None:
+    made = await endpoint(ledger.db)
+    await write(ledger.db, *(message(number) for number in range(20)))
+    sender.answers[made.id] = NotSent("no process can be started")
+    deliverer = new_deliverer(delivery_process_seconds_between=60.0)
+    while await deliverer.turn():
+        pass
+    assert {(one.status, one.attempts) for one in await all_of(ledger.db, made)} == {("pending", 0)}
+    assert len(sender.asked) <= 20
+    sender.answers[made.id] = Answer(status=204)
+    again = new_deliverer()
+    while await again.turn():
+        pass
+    assert {one.status for one in await all_of(ledger.db, made)} == {"delivered"}
+
+
+async def test_a_message_that_cannot_be_sent_at_all_is_a_failed_attempt(
+    ledger: Ledger, sender: StandIn, new_deliverer: Callable[..., Deliverer]
+) -> None:
+    made = await endpoint(ledger.db)
+    await write(ledger.db, message(0))
+    sender.answers[made.id] = ValueError("a secret that cannot be read")
+    deliverer = new_deliverer()
+    while await deliverer.turn():
+        pass
+    [one] = await all_of(ledger.db, made)
+    assert (one.status, one.attempts, one.error) == (
+        "pending",
+        1,
+        "It could not be sent; the server's log says why.",
+    )
+    assert len(sender.asked) == 1
 
 
 async def test_results_that_could_not_be_written_are_written_later_and_not_sent_again(

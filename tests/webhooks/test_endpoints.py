@@ -104,6 +104,7 @@ def test_other_types_are_refused(api: httpx.Client, events: Any, field: str, nea
         "https://user:secret@example.com/",
         "https://example.com/#part",
         "https://example.com/a b",
+        "https://example.com\\@127.0.0.1/",
         "https://example.com/\n",
         "https://exämple.com/",
         "https://example.com/" + "x" * 2_000,

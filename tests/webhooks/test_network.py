@@ -1,6 +1,7 @@
 """Which addresses deliveries go to: those of the internet, as resolved when the connection is made."""
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 import ssl
@@ -250,6 +251,68 @@ async def test_an_answer_that_never_ends_is_read_so_far(poster: Poster, receiver
     receiver.answer = lambda _: Reply(500, b"a" * 10_000_000)
     answer = await poster.post(to(receiver.url))
     assert (answer.status, len(answer.error or "")) == (500, 500)
+
+
+async def answers_of(poster: Poster, said: bytes, count: int) -> tuple[list[Answer], int]:
+    """The answers to posts one after another, from a server that says the same to each; and how many reached it."""
+    reached = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal reached
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n{}")
+                reached += 1
+                writer.write(said)
+                await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://example.com:{server.sockets[0].getsockname()[1]}/"
+        return [await poster.post(to(url)) for _ in range(count)], reached
+
+
+async def test_an_answer_that_nobody_asked_for_is_taken_for_no_other(poster: Poster) -> None:
+    twice = b"HTTP/1.1 204 No Content\r\n\r\n" * 2
+    assert await answers_of(poster, twice, 3) == ([Answer(status=204)] * 3, 3)
+
+
+async def test_a_success_does_not_wait_for_its_body(poster: Poster) -> None:
+    endless = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n"
+    assert await answers_of(poster, endless, 1) == ([Answer(status=200)], 1)
+
+
+async def test_a_refusal_whose_body_does_not_come_keeps_its_status() -> None:
+    network = CheckedNetwork(private_targets=True, resolver=lambda _host, _port: ["127.0.0.1"])
+    poster = Poster(replace(LIMITS, delivery_answer_seconds_max=0.1), network)
+    cut = b"HTTP/1.1 503 Later\r\ncontent-length: 10\r\nretry-after: 7\r\n\r\nnot"
+    answers, _ = await answers_of(poster, cut, 1)
+    await poster.close()
+    assert answers == [Answer(status=503, error="not", retry_after="7")]
+
+
+@pytest.mark.parametrize("said", [b"220 smtp.example.com\r\n", b"HTTP/1.1 204 No\r\nx: " + b"a" * 20_000 + b"\r\n\r\n"])
+async def test_what_is_no_http_is_a_failure(poster: Poster, said: bytes) -> None:
+    [answer], _ = await answers_of(poster, said, 1)
+    assert (answer.status, (answer.error or "")[:8]) == (None, "Not HTTP")
+
+
+async def test_a_thread_that_cannot_be_started_fails_one_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = resolved_to("93.184.215.14")
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(OSError, match="can't start new thread"):
+            await network.resolve("example.com", 443)
+    assert [one["host"] for one in await network.resolve("example.com", 443)] == ["93.184.215.14"]
+
+
+async def test_an_address_that_is_none_is_a_failure(poster: Poster) -> None:
+    answer = await poster.post(to("https://example.com\\@127.0.0.1/"))
+    assert (answer.status, (answer.error or "")[:17]) == (None, "Nothing can be po")
 
 
 async def test_tls_verifies_the_name(poster: Poster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import select
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from app.config import LIMITS, Config
 from app.store.deliveries import Delivery, Due
 from app.store.webhooks import Endpoint
 from app.webhooks.frames import Answer
-from app.webhooks.sending import Sender
+from app.webhooks.sending import NotSent, Sender
 from app.webhooks.signing import new_secret
 
 SECRET = new_secret()
@@ -51,7 +52,7 @@ async def new_sender() -> AsyncIterator[NewSender]:
     made: list[Sender] = []
 
     def make(**limits: float) -> Sender:
-        quick = replace(LIMITS, delivery_process_seconds_between=0.0, **limits)
+        quick = replace(LIMITS, **{"delivery_process_seconds_between": 0.0} | limits)
         made.append(Sender(Config(webhook_private_targets=True, limits=quick)))
         return made[-1]
 
@@ -90,25 +91,27 @@ async def test_each_answer_is_that_of_its_message(new_sender: NewSender, receive
     assert answers == [Answer(status=status, error="because") for status in statuses]
 
 
-async def test_a_process_that_ends_fails_what_is_under_way_and_another_one_follows(
+async def test_a_process_that_ends_is_no_endpoints_fault_and_another_one_follows(
     new_sender: NewSender, receiver: Receiver
 ) -> None:
     sender = new_sender()
     sending = await under_way(sender, receiver)
     first = await its_process(sender)
     os.kill(first, signal.SIGKILL)
-    answer = await sending
-    assert (answer.status, "ended" in (answer.error or "")) == (None, True)
+    with pytest.raises(NotSent, match="ended"):
+        await sending
     receiver.answer = lambda _: Reply()
     assert await sender.send(due(receiver.url)) == Answer(status=204)
     assert await its_process(sender) != first
 
 
 async def test_a_process_that_hangs_is_replaced(new_sender: NewSender, receiver: Receiver) -> None:
-    sender = new_sender(delivery_seconds_max=0.2, delivery_process_grace_seconds=0.2)
+    patience = {"delivery_seconds_max": 0.1, "delivery_answer_seconds_max": 0.1, "delivery_process_grace_seconds": 0.1}
+    sender = new_sender(**patience)
     hanging = await its_process(sender)
     os.kill(hanging, signal.SIGSTOP)
-    assert await sender.send(due(receiver.url)) == Answer(status=None, error="No answer within 0.2 seconds.")
+    with pytest.raises(NotSent, match="did not answer"):
+        await sender.send(due(receiver.url))
     assert await its_process(sender) != hanging
 
 
@@ -136,18 +139,56 @@ async def test_it_ends_when_it_is_told(new_sender: NewSender, receiver: Receiver
     process = (await sender._running())._process
     await sender.close()
     assert process.returncode == 0
-    assert (await sending).status is None
+    with pytest.raises(NotSent):
+        await sending
 
 
-async def test_where_no_process_can_be_started_the_attempt_fails(
+async def test_where_no_process_can_be_started_no_attempt_is_made(
     new_sender: NewSender, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sender = new_sender()
     with monkeypatch.context() as missing:
         missing.setattr(sys, "executable", "/nowhere/python")
-        answer = await sender.send(due(receiver.url))
-    assert (answer.status, answer.error) == (None, "It could not be sent; the server's log says why.")
+        with pytest.raises(NotSent, match="no process can be started"):
+            await sender.send(due(receiver.url))
     assert await sender.send(due(receiver.url)) == Answer(status=204)
+
+
+async def test_processes_are_not_started_one_after_the_other(new_sender: NewSender, receiver: Receiver) -> None:
+    sender = new_sender(delivery_process_seconds_between=60.0)
+    os.kill(await its_process(sender), signal.SIGKILL)
+    for _ in range(2):
+        with pytest.raises(NotSent):
+            await sender.send(due(receiver.url))
+
+
+async def test_a_header_of_odd_bytes_disturbs_no_other_answer(new_sender: NewSender, receiver: Receiver) -> None:
+    receiver.answer = lambda received: (
+        Reply(503, headers={"retry-after": "\xff" * 2_000}) if received.path.endswith("odd") else Reply()
+    )
+    sender = new_sender()
+    odd, *others = await asyncio.gather(
+        *(sender.send(due(url)) for url in (f"{receiver.url}/odd", *[receiver.url] * 5))
+    )
+    assert (odd.status, odd.retry_after) == (503, None)
+    assert others == [Answer(status=204)] * 5
+    assert await sender.send(due(receiver.url)) == Answer(status=204)
+
+
+async def test_it_knows_none_of_the_servers_secrets_and_holds_none_of_its_files(
+    new_sender: NewSender, monkeypatch: pytest.MonkeyPatch, receiver: Receiver
+) -> None:
+    monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_live_of_nobody")
+    with socket.socket() as listening:
+        listening.set_inheritable(True)
+        sender = new_sender()
+        assert (await sender.send(due(receiver.url))).is_success
+        process = Path(f"/proc/{await its_process(sender)}")
+        if not process.exists():
+            pytest.skip("looks into /proc, which Linux has")
+        assert b"sk_live_of_nobody" not in (process / "environ").read_bytes()
+        inode = f"socket:[{os.fstat(listening.fileno()).st_ino}]"
+        assert inode not in {os.readlink(one) for one in (process / "fd").iterdir()}
 
 
 async def test_it_imports_nothing_from_the_folder_that_it_is_started_in(
