@@ -256,20 +256,26 @@ async def test_an_answer_that_never_ends_is_read_so_far(poster: Poster, receiver
 async def answers_of(poster: Poster, said: bytes, count: int) -> tuple[list[Answer], int]:
     """The answers to posts one after another, from a server that says the same to each; and how many reached it."""
     reached = 0
+    serving: set[asyncio.Task[None] | None] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal reached
+        serving.add(asyncio.current_task())
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 await reader.readuntil(b"\r\n\r\n{}")
                 reached += 1
                 writer.write(said)
                 await writer.drain()
-        writer.close()
+        with contextlib.suppress(ConnectionError):
+            writer.close()
+            await writer.wait_closed()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         url = f"http://example.com:{server.sockets[0].getsockname()[1]}/"
-        return [await poster.post(to(url)) for _ in range(count)], reached
+        answers = [await poster.post(to(url)) for _ in range(count)]
+        await asyncio.gather(*(one for one in serving if one))
+        return answers, reached
 
 
 async def test_an_answer_that_nobody_asked_for_is_taken_for_no_other(poster: Poster) -> None:
