@@ -168,7 +168,6 @@ _FAIL_PENDING: Final = (
 )
 _NO_ENDPOINT: Final = "There is no webhook endpoint of this id."
 _COLUMNS: Final = Endpoint.__struct_fields__
-_LIST: Final = f"SELECT {', '.join(_COLUMNS)} FROM webhook_endpoints ORDER BY id"
 _SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM webhook_endpoints"
 _INSERT: Final = f"INSERT INTO webhook_endpoints ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
 
@@ -215,9 +214,8 @@ async def create_endpoint(
 
 async def list_endpoints(db: Database) -> list[Endpoint]:
     """Every endpoint, oldest first."""
-    rows = await db.fetch_all(
-        _LIST
-    )  # as text: the deliverer asks often, and a query that is built is compiled each time
+    # As text: the deliverer asks often, and a query that is built is compiled each time.
+    rows = await db.fetch_all(f"{_SELECT} ORDER BY id")
     return [_endpoint(row) for row in rows]
 
 

@@ -103,11 +103,9 @@ class Deliverer:
         endpoints = [one for one in await list_endpoints(self._db) if one.disabled is None]
         known = Counter(result.endpoint_id for result in self._unwritten) + self._counts
         most = {one: known[one.id] + self._look(one) for one in endpoints if self._may_be_sent_more(one, now)}
-        failing = {one.id for one in most if one.failing_since is not None}
-        pause = self._limits.deliveries_seconds_between
-        self._tried_again_at = {id: at for id, at in self._tried_again_at.items() if at > now} | dict.fromkeys(
-            failing, now + pause
-        )
+        resting = {id: at for id, at in self._tried_again_at.items() if at > now}
+        failing = [one.id for one in most if one.failing_since is not None]
+        self._tried_again_at = resting | dict.fromkeys(failing, now + self._limits.deliveries_seconds_between)
         found = await due_deliveries(self._db, most, now_ms())
         held = {due.delivery.id for due in self._sending.values()} | {result.id for result in self._unwritten}
         new = (deque(due for due in of_endpoint if due.delivery.id not in held) for of_endpoint in found)
