@@ -163,12 +163,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     deliveries_to_failing_at_once: int = 2
     deliveries_found_at_once: int = 128
     deliveries_gather_seconds: float = 0.25
+    deliveries_spread_seconds: float = 0.25
     deliveries_stop_seconds_max: float = 2.0
     delivery_seconds_max: float = 10.0
     delivery_process_grace_seconds: float = 5.0
     delivery_process_seconds_between: float = 2.0
     delivery_process_stop_seconds_max: float = 2.0
-    delivery_answers_gather_seconds: float = 0.02
+    delivery_frame_gather_seconds: float = 0.02
     delivery_connect_seconds_max: float = 3.0
     delivery_answer_seconds_max: float = 2.0
     delivery_answer_bytes_max: int = 4_096

@@ -30,7 +30,7 @@ from bench.wrk import WARM_UP_SECONDS, Load, check_installed, load, write_paced_
 PER_MINUTE: Final = 10_000
 ANSWER_SECONDS: Final = 0.15
 _METERED_PER_SECOND: Final = 300
-_AT_ONCE: Final = 10
+_CONNECTIONS: Final = 8
 _LEAST_SHARE: Final = 0.95
 _LAG_SECONDS_MAX: Final = 2.0
 
@@ -123,10 +123,11 @@ def _post(server: Server, path: str, body: dict[str, Any], method: str = "POST")
 
 
 class _Crossings:
-    """Empties as many new wallets as there are to be deliveries, some with each request."""
+    """Empties as many new wallets as there are to be deliveries, each with two events of its own."""
 
     def __init__(self, server: Server) -> None:
         self._port = int(server.url.rsplit(":", 1)[1])
+        self._made = 0
         self.emptied = 0
 
     @contextlib.contextmanager
@@ -142,15 +143,20 @@ class _Crossings:
             thread.join()
 
     async def _empty(self, over: threading.Event) -> None:
-        start, requests = monotonic(), 0
+        await asyncio.gather(*(self._empty_share(over, first) for first in range(_CONNECTIONS)))
+
+    async def _empty_share(self, over: threading.Event, first: int) -> None:
+        start, wallets = monotonic(), 0
         async with Poster(self._port) as poster:
             while not over.is_set():
-                await asyncio.sleep(start + requests * _AT_ONCE * 60 / PER_MINUTE - monotonic())
-                wallets = [*range(self.emptied, self.emptied + _AT_ONCE)] * 2
-                events = ",".join(f'{{"customer_id":"new_{number}","event":"chat.reply"}}' for number in wallets)
-                await poster.post("/v1/events/batch", b'{"events":[%s]}' % events.encode())
-                self.emptied += _AT_ONCE
-                requests += 1
+                due = start + (first / _CONNECTIONS + wallets) * _CONNECTIONS * 60 / PER_MINUTE
+                await asyncio.sleep(due - monotonic())
+                name = f"new_{self._made}"
+                self._made += 1
+                for _ in range(2):
+                    await poster.event(name)
+                self.emptied += 1
+                wallets += 1
 
 
 class _Receiver:

@@ -128,6 +128,7 @@ class Deliverer:
             self._one_ended.clear()
             while (due := self._next(waiting)) is not None:
                 self._begin(due)
+                await asyncio.sleep(0)  # one in each turn of the loop: metering does not wait for all of them
             if not self._sending:
                 return
             await self._one_ended.wait()

@@ -46,15 +46,19 @@ async def _serve(posts: BinaryIO, answers: BinaryIO) -> None:
         answered.clear()
         writer.write(frame(known))
 
-    async def post(one: Post) -> None:
+    async def post(one: Post, begins_in_seconds: float) -> None:
+        await asyncio.sleep(begins_in_seconds)
         answer = await poster.post(one)
         if not answered:  # others are answered in a moment, and the server is woken once for all of them
-            loop.call_later(setup.limits.delivery_answers_gather_seconds, tell)
+            loop.call_later(setup.limits.delivery_frame_gather_seconds, tell)
         answered.append(Answered(one.number, answer))
 
     while (content := await next_frame(reader)) is not None:
-        for one in posts_in(content):
-            task = asyncio.create_task(post(one))
+        together = posts_in(content)
+        # All at once, they would keep processors from the server for as long as all of them take.
+        pause = setup.limits.deliveries_spread_seconds / len(together)
+        for number, one in enumerate(together):
+            task = asyncio.create_task(post(one, number * pause))
             posting.add(task)
             task.add_done_callback(posting.discard)
     under_way = list(posting)

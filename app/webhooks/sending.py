@@ -105,9 +105,10 @@ class Sender:
 class _PosterProcess:
     """A process that posts, seen from the server."""
 
-    def __init__(self, process: asyncio.subprocess.Process, posts: asyncio.StreamWriter) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, posts: asyncio.StreamWriter, gather_seconds: float) -> None:
         self._process = process
         self._posts = posts
+        self._gather_seconds = gather_seconds
         self._waiting: list[Post] = []
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._reading: asyncio.Task[None] | None = None
@@ -133,7 +134,7 @@ class _PosterProcess:
         )
         assert process.stdin is not None
         assert process.stdout is not None
-        started = cls(process, process.stdin)
+        started = cls(process, process.stdin, setup.limits.delivery_frame_gather_seconds)
         process.stdin.write(frame(setup))
         started._reading = asyncio.create_task(started._read(process.stdout), name="webhook-answers")
         return started
@@ -150,8 +151,8 @@ class _PosterProcess:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._answers[post.number] = answer
         self._waiting.append(post)
-        if len(self._waiting) == 1:  # all of one turn of the loop go as one
-            asyncio.get_running_loop().call_soon(self._hand_over)
+        if len(self._waiting) == 1:  # others follow in a moment, and the process is woken once for all of them
+            asyncio.get_running_loop().call_later(self._gather_seconds, self._hand_over)
         try:
             return await answer
         finally:
@@ -187,6 +188,7 @@ class _PosterProcess:
                     answer = self._answers.get(answered.number)
                     if answer is not None and not answer.done():
                         answer.set_result(answered.answer)
+                        await asyncio.sleep(0)  # one in each turn of the loop, as they went
         except Exception:
             log.exception("what the process that posts webhooks said is not understood")
             self.kill()

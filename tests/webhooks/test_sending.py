@@ -6,6 +6,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -81,6 +82,14 @@ async def test_messages_arrive_signed(new_sender: NewSender, receiver: Receiver)
     for received in receiver.take(20):
         assert received.verify(SECRET) == {"type": "webhook.test"}
         assert received.headers["user-agent"].startswith("Chargly/")
+
+
+async def test_those_sent_together_do_not_begin_together(new_sender: NewSender, receiver: Receiver) -> None:
+    sender = new_sender(deliveries_spread_seconds=0.5)
+    await sender.send(due(receiver.url))  # from here on its process runs, and takes what is sent together as one
+    sent_at = time.monotonic()
+    await asyncio.gather(*(sender.send(due(receiver.url)) for _ in range(10)))
+    assert time.monotonic() - sent_at >= 0.45
 
 
 async def test_each_answer_is_that_of_its_message(new_sender: NewSender, receiver: Receiver) -> None:
