@@ -1,8 +1,10 @@
 """A checkout: made, read until it is settled, and refunded from our side."""
 
+import contextlib
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 
 from msgspec.structs import replace
 
@@ -206,7 +208,8 @@ class Checkouts:
             raise CheckoutNotPaid(checkout_id=checkout.id, status=checkout.status)
         first = await reads.entry_with_key(self._db, checkout.customer_id, key) if key is not None else None
         if first is None:
-            amount = await self._refundable(checkout, checkout.payment_intent, amount)
+            with _refused_as_a_refund():
+                amount = await self._refundable(checkout, checkout.payment_intent, amount)
         asked = await self._writer.submit(
             AskRefund(
                 customer_id=checkout.customer_id,
@@ -222,13 +225,9 @@ class Checkouts:
         )
         assert asked.entry is not None
         assert asked.entry.detail is not None
-        await self._make_refund(
-            checkout,
-            checkout.payment_intent,
-            asked.entry.id,
-            asked.entry.detail["refund"]["amount"],
-            again=asked.replayed,
-        )
+        to_refund = asked.entry.detail["refund"]["amount"]
+        with _refused_as_a_refund():
+            await self._make_refund(checkout, checkout.payment_intent, asked.entry.id, to_refund, again=asked.replayed)
         await self._landing.by_money(checkout)
         return await self.find(checkout.id), asked.replayed
 
@@ -240,12 +239,7 @@ class Checkouts:
             return
         metadata = {"chargly_checkout": checkout.id, "chargly_refund": request_id}
         fields = {"payment_intent": intent_id, "amount": amount, "metadata": metadata}
-        try:
-            await self._gateway.api.create_refund(fields, request_id)
-        except StripeRefused as refused:
-            raise InvalidRequest(
-                f"Stripe refused this refund ({refused.reason}).", field="amount", stripe_code=refused.reason
-            ) from refused
+        await self._gateway.api.create_refund(fields, request_id)
 
     async def _refundable(self, checkout: Checkout, intent_id: str, amount: int | None) -> int:
         payment = await self._gateway.read_payment(intent_id)
@@ -288,3 +282,13 @@ def _expires_at(now: int, minutes: int) -> int:
 def _as_first_answered(checkout: Checkout) -> Checkout:
     """A checkout whose session is there was open when its request was first answered."""
     return replace(checkout, status="open")
+
+
+@contextlib.contextmanager
+def _refused_as_a_refund() -> Iterator[None]:
+    try:
+        yield
+    except StripeRefused as refused:
+        raise InvalidRequest(
+            f"Stripe refused this refund ({refused.reason}).", field="amount", stripe_code=refused.reason
+        ) from refused

@@ -163,6 +163,21 @@ def test_a_refund_that_stripe_refuses_is_refused_again_when_it_is_sent_again(
     assert balance(api, customer) == 600
 
 
+@pytest.mark.parametrize("asked_before", [False, True])
+def test_a_refund_of_a_payment_that_stripe_does_not_know_is_refused_as_such(
+    api: httpx.Client, customer: str, paid: dict[str, Any], stripe: StripeStandIn, asked_before: bool
+) -> None:
+    path, body = f"/v1/checkouts/{paid['id']}/refund", {"amount": 100, "idempotency_key": "gone"}
+    if asked_before:
+        stripe.faults = RefundsFail()
+        error_of(api.post(path, json=body), 502, "stripe_unavailable")
+    stripe.faults = PaymentsUnknown()
+    refused = error_of(api.post(path, json=body), 400, "invalid_request")
+    assert refused["stripe_code"] == "resource_missing"
+    assert refused["message"] == "Stripe refused this refund (resource_missing)."
+    assert balance(api, customer) == 600
+
+
 def test_a_refund_is_made_once_though_stripe_has_forgotten_its_key(
     api: httpx.Client, customer: str, paid: dict[str, Any], stripe: StripeStandIn
 ) -> None:
@@ -207,6 +222,16 @@ class RefundsRefused(Faults):
             b'{"error": {"type": "invalid_request_error", "code": "charge_disputed", "message": "It is disputed."}}'
         )
         return (400, refused) if (call.method, call.path) == ("POST", "/v1/refunds") else None
+
+
+class PaymentsUnknown(Faults):
+    """Stripe knows no payment, as where the sandbox was started again."""
+
+    def before(self, call: Call) -> Fault:
+        refused = (
+            b'{"error": {"type": "invalid_request_error", "code": "resource_missing", "message": "No such payment."}}'
+        )
+        return (404, refused) if call.path.startswith(("/v1/payment_intents/", "/v1/refunds")) else None
 
 
 class ForgottenKeys(Faults):
