@@ -12,7 +12,7 @@ from app.errors import InvalidRequest, NotFound
 from app.rules.auto_top_up import MONTHLY_LIMIT, charged_this_month, fits_month
 from app.rules.times import rfc3339
 from app.rules.wallet import AutoTopUp
-from app.store import stripe_customers
+from app.store import reads, stripe_customers
 from app.store.ids import now_ms
 
 
@@ -71,6 +71,8 @@ async def checked_settings(call: Call, customer_id: str, wanted: AutoTopUpReques
         )
     if wanted.payment_method is None:
         saved = await stripe_customers.find(call.services.db, customer_id)
+        if saved is None and await reads.wallet(call.services.db, customer_id) is None:
+            raise NotFound("There is no wallet for this customer yet.", customer_id=customer_id)
         if saved is None or saved.payment_method is None:
             raise InvalidRequest(
                 f"{field}.payment_method: no card is saved. Make a checkout with save_card first, or name a "

@@ -164,6 +164,11 @@ def test_settings_are_refused_by_their_field(api: httpx.Client, customer_id: str
     assert api.patch(f"/v1/wallets/{customer_id}", json={"auto_top_up": None}).json()["auto_top_up"] is None
 
 
+def test_settings_of_nobody_are_not_found(api: httpx.Client) -> None:
+    answer = api.patch("/v1/wallets/a_mistyped_name", json={"auto_top_up": SETTINGS})
+    assert error_of(answer, 404, "not_found")["customer_id"] == "a_mistyped_name"
+
+
 class SlowPayments(Faults):
     """Stripe answers 500 to payments until it is told to stop."""
 
