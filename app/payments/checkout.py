@@ -203,12 +203,12 @@ class Checkouts:
             StripeNotConfigured, StripeUnavailable: whether it was refunded is not known; send it again with its key.
 
         """
-        checkout = await self._landing.with_payment(checkout)
-        if checkout.payment_intent is None:
-            raise CheckoutNotPaid(checkout_id=checkout.id, status=checkout.status)
-        first = await reads.entry_with_key(self._db, checkout.customer_id, key) if key is not None else None
-        if first is None:
-            with _refused_as_a_refund():
+        with _refused_as_a_refund():
+            checkout = await self._landing.with_payment(checkout)
+            if checkout.payment_intent is None:
+                raise CheckoutNotPaid(checkout_id=checkout.id, status=checkout.status)
+            first = await reads.entry_with_key(self._db, checkout.customer_id, key) if key is not None else None
+            if first is None:
                 amount = await self._refundable(checkout, checkout.payment_intent, amount)
         asked = await self._writer.submit(
             AskRefund(
