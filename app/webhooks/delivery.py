@@ -40,7 +40,8 @@ class Deliverer:
         self._limits = config.limits
         self._metrics = metrics
         self._sender = sender or Sender(config)
-        self._sending: dict[asyncio.Task[Result], Due] = {}
+        self._under_way: set[str] = set()
+        """The ids of deliveries that were sent and have not ended."""
         self._counts: Counter[str] = Counter()
         """How many are under way, by the endpoint's id."""
         self._tried_again_at: dict[str, float] = {}
@@ -65,8 +66,13 @@ class Deliverer:
         """
         await self._write()
         waiting = await self._find()
-        if not waiting and not self._sending:
+        if not waiting and not self._under_way:
             return False
+        try:
+            if waiting:
+                await self._sender.start()
+        except NotSent as error:
+            self._rest(error)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limits.deliveries_gather_seconds):
                 await self._send(waiting)
@@ -84,19 +90,18 @@ class Deliverer:
 
     async def close(self) -> None:
         """Waits a little for what is under way, and writes what became of it; the rest is sent again later."""
-        if self._sending:
-            await asyncio.wait(self._sending, timeout=self._limits.deliveries_stop_seconds_max)
-        sending = list(self._sending)
-        for task in sending:
-            task.cancel()
-        await asyncio.gather(*sending, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.deliveries_stop_seconds_max):
+                while self._under_way:
+                    self._one_ended.clear()
+                    await self._one_ended.wait()
         with contextlib.suppress(ChargeError):
             await self._write()
         await self._sender.close()
 
     async def _find(self) -> list[deque[Due]]:
         """What is due and not under way, for each endpoint that has any."""
-        room = self._limits.deliveries_at_once - len(self._sending) - len(self._unwritten)
+        room = self._limits.deliveries_at_once - len(self._under_way) - len(self._unwritten)
         now = time.monotonic()
         if room <= 0 or now < self._sends_again_at:
             return []
@@ -107,7 +112,7 @@ class Deliverer:
         failing = [one.id for one in most if one.failing_since is not None]
         self._tried_again_at = resting | dict.fromkeys(failing, now + self._limits.deliveries_seconds_between)
         found = await due_deliveries(self._db, most, now_ms())
-        held = {due.delivery.id for due in self._sending.values()} | {result.id for result in self._unwritten}
+        held = self._under_way | {result.id for result in self._unwritten}
         new = (deque(due for due in of_endpoint if due.delivery.id not in held) for of_endpoint in found)
         return [of_endpoint for of_endpoint in new if of_endpoint]
 
@@ -129,13 +134,13 @@ class Deliverer:
             while (due := self._next(waiting)) is not None:
                 self._begin(due)
                 await asyncio.sleep(0)  # one in each turn of the loop: metering does not wait for all of them
-            if not self._sending:
+            if not self._under_way:
                 return
             await self._one_ended.wait()
 
     def _next(self, waiting: Sequence[deque[Due]]) -> Due | None:
         """One that there is room for, of the endpoint that has least under way."""
-        full = len(self._sending) + len(self._unwritten) >= self._limits.deliveries_at_once
+        full = len(self._under_way) + len(self._unwritten) >= self._limits.deliveries_at_once
         if full or time.monotonic() < self._sends_again_at:
             return None
         with_room = [one for one in waiting if one and self._counts[one[0].endpoint.id] < self._room(one[0].endpoint)]
@@ -150,35 +155,32 @@ class Deliverer:
         return self._limits.deliveries_per_endpoint_at_once
 
     def _begin(self, due: Due) -> None:
-        task = asyncio.create_task(self._attempt(due))
-        self._sending[task] = due
+        self._under_way.add(due.delivery.id)
         self._counts[due.endpoint.id] += 1
-        task.add_done_callback(self._ended)
-
-    async def _attempt(self, due: Due) -> Result:
         try:
-            answer = await self._sender.send(due)
-        except NotSent:
-            raise
+            self._sender.send(due, self._ended)
+        except NotSent as error:
+            self._ended(due, error)
         except Exception:
             log.exception("delivery %s could not be sent", due.delivery.id)
-            answer = Answer(status=None, error="It could not be sent; the server's log says why.")
-        return result_of(due.delivery, answer, now_ms(), self._limits)
+            self._ended(due, Answer(status=None, error="It could not be sent; the server's log says why."))
 
-    def _ended(self, task: asyncio.Task[Result]) -> None:
-        due = self._sending.pop(task)
+    def _ended(self, due: Due, answer: Answer | NotSent) -> None:
+        self._under_way.discard(due.delivery.id)
         self._counts[due.endpoint.id] -= 1
-        self._counts += Counter()  # forgets those that have none
+        if not self._counts[due.endpoint.id]:
+            del self._counts[due.endpoint.id]
         self._one_ended.set()
-        if task.cancelled():
-            return
-        error = task.exception()
-        if error is None:
-            self._unwritten.append(task.result())
-            return
+        if isinstance(answer, NotSent):
+            self._rest(answer)
+        else:
+            self._unwritten.append(result_of(due.delivery, answer, now_ms(), self._limits))
+
+    def _rest(self, fault: NotSent) -> None:
+        """Sends nothing for a moment; of many that end together, one line tells."""
         now = time.monotonic()
-        if now >= self._sends_again_at:  # of many that end together, one line tells
-            log.error("no webhooks are sent for a moment: %s", error, exc_info=not isinstance(error, NotSent) and error)
+        if now >= self._sends_again_at:
+            log.error("no webhooks are sent for a moment: %s", fault)
         self._sends_again_at = now + self._limits.delivery_process_seconds_between
 
     async def _write(self) -> None:

@@ -44,7 +44,8 @@ async def _serve(posts: BinaryIO, answers: BinaryIO) -> None:
     def tell() -> None:
         known = answered[:]
         answered.clear()
-        writer.write(frame(known))
+        if not writer.is_closing():  # else the server has ended, and sends them again
+            writer.write(frame(known))
 
     async def post(one: Post, begins_in_seconds: float) -> None:
         await asyncio.sleep(begins_in_seconds)

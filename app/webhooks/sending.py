@@ -7,8 +7,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
 
 from app import __version__
 from app.config import Config, Limits
@@ -36,10 +36,14 @@ class NotSent(Exception):
     """A fault of ours and of no endpoint's: it is not known whether anything was sent, and no attempt is counted."""
 
 
-class Sender:
-    """Sends messages by a process, which the first message starts. Where it ends, the next message starts another one.
+Ended = Callable[[Due, Answer | NotSent], None]
+"""Told what became of a message. Nothing is told of those that were under way when their sender was closed."""
 
-    `close` ends it.
+
+class Sender:
+    """Sends messages by a process. Where it ends, `start` starts another one; `close` ends it.
+
+    No task waits for an answer: of thousands in a minute, metering would feel each.
 
     Args:
         config: `webhook_private_targets`, and the limits of deliveries.
@@ -50,33 +54,58 @@ class Sender:
         self._limits = config.limits
         self._setup = Setup(config.webhook_private_targets, config.limits)
         self._process: _PosterProcess | None = None
-        self._starting = asyncio.Lock()
         self._next_start_at = 0.0
         self._numbers: Iterator[int] = itertools.count()
 
-    async def send(self, due: Due) -> Answer:
-        """Posts a message once. Whatever goes wrong at its endpoint, or on the way there, is an answer too.
+    async def start(self) -> None:
+        """Starts the process, where there is none that runs.
 
         Raises:
-            NotSent: the process could not be started, or ended meanwhile.
+            NotSent: it could not be started.
 
         """
-        process = await self._running()
+        if self._process is not None and not self._process.has_ended:
+            return
+        now = time.monotonic()
+        if now < self._next_start_at:
+            raise NotSent("the process that posts was started a moment ago")
+        self._next_start_at = now + self._limits.delivery_process_seconds_between
         try:
-            async with asyncio.timeout(
-                self._limits.delivery_seconds_max
-                + self._limits.delivery_answer_seconds_max
-                + self._limits.delivery_process_grace_seconds
-            ):
-                return await process.post(self._post_of(due))
-        except TimeoutError as error:  # it keeps time by itself, unless it hangs
-            process.kill()
-            raise NotSent("the process that posts did not answer") from error
+            self._process = await _PosterProcess.start(self._setup)
+        except OSError as error:
+            raise NotSent(f"no process can be started: {error}") from error
+
+    def send(self, due: Due, ended: Ended) -> None:
+        """Has a message posted once.
+
+        Args:
+            due: which, and where to.
+            ended: told of it, once: an answer, whatever went wrong at its endpoint or on the way there; `NotSent` where
+                the process ended meanwhile.
+
+        Raises:
+            NotSent: no process runs.
+
+        """
+        if self._process is None or self._process.has_ended:
+            raise NotSent(_ENDED)
+        self._process.post(self._post_of(due), _UnderWay(due, ended, time.monotonic() + self._answer_seconds))
 
     async def close(self) -> None:
         """Ends the process; what is under way there is sent again later."""
         if self._process is not None:
             await self._process.close(self._limits)
+
+    @property
+    def _answer_seconds(self) -> float:
+        """How long an answer may take: the process keeps time by itself, unless it hangs."""
+        limits = self._limits
+        return (
+            limits.deliveries_spread_seconds
+            + limits.delivery_seconds_max
+            + limits.delivery_answer_seconds_max
+            + limits.delivery_process_grace_seconds
+        )
 
     def _post_of(self, due: Due) -> Post:
         body = due.delivery.payload
@@ -87,19 +116,13 @@ class Sender:
         }
         return Post(next(self._numbers), due.endpoint.url, headers, body)
 
-    async def _running(self) -> "_PosterProcess":
-        async with self._starting:
-            if self._process is not None and not self._process.has_ended:
-                return self._process
-            now = time.monotonic()
-            if now < self._next_start_at:
-                raise NotSent("the process that posts was started a moment ago")
-            self._next_start_at = now + self._limits.delivery_process_seconds_between
-            try:
-                self._process = await _PosterProcess.start(self._setup)
-            except OSError as error:
-                raise NotSent(f"no process can be started: {error}") from error
-            return self._process
+
+class _UnderWay(NamedTuple):
+    """A message that the process has; `give_up_at` is when it hangs, by the monotonic clock."""
+
+    due: Due
+    ended: Ended
+    give_up_at: float
 
 
 class _PosterProcess:
@@ -110,8 +133,11 @@ class _PosterProcess:
         self._posts = posts
         self._gather_seconds = gather_seconds
         self._waiting: list[Post] = []
-        self._answers: dict[int, asyncio.Future[Answer]] = {}
+        self._under_way: dict[int, _UnderWay] = {}
+        """By number, the oldest first."""
+        self._watching: asyncio.TimerHandle | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._why_ended = _ENDED
         self.has_ended = False
 
     @classmethod
@@ -139,24 +165,15 @@ class _PosterProcess:
         started._reading = asyncio.create_task(started._read(process.stdout), name="webhook-answers")
         return started
 
-    async def post(self, post: Post) -> Answer:
-        """Has something posted.
-
-        Raises:
-            NotSent: it has ended, or does meanwhile.
-
-        """
-        if self.has_ended:
-            raise NotSent(_ENDED)
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._answers[post.number] = answer
+    def post(self, post: Post, under_way: _UnderWay) -> None:
+        """Has something posted."""
+        loop = asyncio.get_running_loop()
+        self._under_way[post.number] = under_way
+        if self._watching is None:
+            self._watching = loop.call_later(under_way.give_up_at - time.monotonic(), self._watch)
         self._waiting.append(post)
         if len(self._waiting) == 1:  # others follow in a moment, and the process is woken once for all of them
-            asyncio.get_running_loop().call_later(self._gather_seconds, self._hand_over)
-        try:
-            return await answer
-        finally:
-            self._answers.pop(post.number, None)
+            loop.call_later(self._gather_seconds, self._hand_over)
 
     def kill(self) -> None:
         """Ends it at once."""
@@ -165,7 +182,10 @@ class _PosterProcess:
             self._process.kill()
 
     async def close(self, limits: Limits) -> None:
-        """Ends it, in good order if it can."""
+        """Ends it, in good order if it can. Nothing is told of what is under way."""
+        self._under_way.clear()
+        if self._watching is not None:
+            self._watching.cancel()
         self._posts.close()
         try:
             await asyncio.wait_for(self._process.wait(), limits.delivery_process_stop_seconds_max)
@@ -181,22 +201,34 @@ class _PosterProcess:
         if not self._posts.is_closing():  # else it has ended, and those who wait are told
             self._posts.write(frame(posts))
 
+    def _watch(self) -> None:
+        """Kills a process that has kept the oldest message for too long; one timer is enough for all."""
+        self._watching = None
+        oldest = next(iter(self._under_way.values()), None)
+        if oldest is None or self.has_ended:
+            return
+        left = oldest.give_up_at - time.monotonic()
+        if left > 0:
+            self._watching = asyncio.get_running_loop().call_later(left, self._watch)
+            return
+        self._why_ended = "the process that posts did not answer"
+        self.kill()
+
     async def _read(self, answers: asyncio.StreamReader) -> None:
         try:
             while (content := await next_frame(answers)) is not None:
                 for answered in answers_in(content):
-                    answer = self._answers.get(answered.number)
-                    if answer is not None and not answer.done():
-                        answer.set_result(answered.answer)
+                    if (one := self._under_way.pop(answered.number, None)) is not None:
+                        one.ended(one.due, answered.answer)
                         await asyncio.sleep(0)  # one in each turn of the loop, as they went
         except Exception:
             log.exception("what the process that posts webhooks said is not understood")
             self.kill()
         finally:
             self.has_ended = True
-            for answer in self._answers.values():
-                if not answer.done():
-                    answer.set_exception(NotSent(_ENDED))
+            while self._under_way:
+                _, one = self._under_way.popitem()
+                one.ended(one.due, NotSent(self._why_ended))
 
 
 _ENDED: Final = "the process that posts ended"

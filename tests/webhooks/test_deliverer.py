@@ -13,10 +13,11 @@ from app.config import LIMITS, Config
 from app.errors import TransactionFailed
 from app.metrics import Metrics
 from app.store.deliveries import Due
+from app.store.webhooks import Endpoint
 from app.webhooks import delivery as webhooks_delivery
 from app.webhooks.delivery import Deliverer
 from app.webhooks.frames import Answer
-from app.webhooks.sending import NotSent, Sender
+from app.webhooks.sending import Ended, NotSent, Sender
 
 QUICK = replace(LIMITS, deliveries_seconds_between=0.01, deliveries_gather_seconds=0.01)
 
@@ -27,16 +28,36 @@ class StandIn(Sender):
     def __init__(self) -> None:
         super().__init__(Config())
         self.asked: list[Due] = []
-        self.answers: dict[str, Answer | Exception] = {}
+        self.fault: Exception | None = None
+        self._answers: dict[str, Answer | NotSent] = {}
+        self._waiting: list[tuple[Due, Ended]] = []
 
-    async def send(self, due: Due) -> Answer:
+    async def start(self) -> None:
+        """There is no process."""
+
+    def send(self, due: Due, ended: Ended) -> None:
         self.asked.append(due)
-        while due.endpoint.id not in self.answers:
-            await asyncio.sleep(0.001)
-        answer = self.answers[due.endpoint.id]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        if self.fault is not None:
+            raise self.fault
+        self._waiting.append((due, ended))
+        asyncio.get_running_loop().call_soon(self._tell)
+
+    def answer(self, endpoint: Endpoint, answer: Answer | NotSent) -> None:
+        """Has an endpoint answer from now on."""
+        self._answers[endpoint.id] = answer
+        self._tell()
+
+    def hang(self, endpoint: Endpoint) -> None:
+        """Has an endpoint answer no more."""
+        del self._answers[endpoint.id]
+
+    def _tell(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for due, ended in waiting:
+            if due.endpoint.id in self._answers:
+                ended(due, self._answers[due.endpoint.id])
+            else:
+                self._waiting.append((due, ended))
 
     @property
     def counts(self) -> Counter[str]:
@@ -78,7 +99,7 @@ async def test_no_endpoint_takes_the_room_of_the_others(
         assert await deliverer.turn()
     assert await deliverer.turn()
     assert sender.counts == {first.id: 6, second.id: 6}
-    sender.answers[second.id] = Answer(status=200)
+    sender.answer(second, Answer(status=200))
     while sender.counts[second.id] < 20:
         await deliverer.turn()
     await deliverer.turn()
@@ -91,14 +112,14 @@ async def test_an_endpoint_that_fails_has_little_room_until_it_recovers(
 ) -> None:
     made = await endpoint(ledger.db)
     await write(ledger.db, message(0))
-    sender.answers[made.id] = Answer(status=500)
+    sender.answer(made, Answer(status=500))
     deliverer = new_deliverer()
     await deliverer.turn()
-    del sender.answers[made.id]
+    sender.hang(made)
     await write(ledger.db, *(message(number) for number in range(1, 20)))
     await deliverer.turn()
     assert len(sender.asked) == 1 + LIMITS.deliveries_to_failing_at_once
-    sender.answers[made.id] = Answer(status=204)
+    sender.answer(made, Answer(status=204))
     while len(sender.asked) < 20:
         await deliverer.turn()
 
@@ -108,7 +129,7 @@ async def test_an_endpoint_that_refuses_at_once_is_not_sent_all_that_waits(
 ) -> None:
     made = await endpoint(ledger.db)
     await write(ledger.db, message(0))
-    sender.answers[made.id] = Answer(status=None, error="No connection: Connection refused")
+    sender.answer(made, Answer(status=None, error="No connection: Connection refused"))
     deliverer = new_deliverer(deliveries_seconds_between=60.0)
     assert await deliverer.turn()
     await write(ledger.db, *(message(number) for number in range(1, 20)))
@@ -122,13 +143,13 @@ async def test_a_fault_of_ours_is_no_attempt_and_sending_rests(
 ) -> None:
     made = await endpoint(ledger.db)
     await write(ledger.db, *(message(number) for number in range(20)))
-    sender.answers[made.id] = NotSent("no process can be started")
+    sender.answer(made, NotSent("no process can be started"))
     deliverer = new_deliverer(delivery_process_seconds_between=60.0)
     while await deliverer.turn():
         pass
     assert {(one.status, one.attempts) for one in await all_of(ledger.db, made)} == {("pending", 0)}
     assert len(sender.asked) <= 20
-    sender.answers[made.id] = Answer(status=204)
+    sender.answer(made, Answer(status=204))
     again = new_deliverer()
     while await again.turn():
         pass
@@ -140,7 +161,7 @@ async def test_a_message_that_cannot_be_sent_at_all_is_a_failed_attempt(
 ) -> None:
     made = await endpoint(ledger.db)
     await write(ledger.db, message(0))
-    sender.answers[made.id] = ValueError("a secret that cannot be read")
+    sender.fault = ValueError("a secret that cannot be read")
     deliverer = new_deliverer()
     while await deliverer.turn():
         pass
@@ -158,7 +179,7 @@ async def test_results_that_could_not_be_written_are_written_later_and_not_sent_
 ) -> None:
     made = await endpoint(ledger.db)
     await write(ledger.db, message(0))
-    sender.answers[made.id] = Answer(status=200)
+    sender.answer(made, Answer(status=200))
     deliverer = new_deliverer()
 
     async def fail(*_: object, **__: object) -> None:
@@ -182,7 +203,7 @@ async def test_what_another_process_took_over_is_still_written(
     await write(ledger.db, message(0), message(1))
     deliverer = new_deliverer()
     await deliverer.turn()
-    sender.answers[made.id] = Answer(status=200)
+    sender.answer(made, Answer(status=200))
     while [one.status for one in await all_of(ledger.db, made)] != ["delivered", "delivered"]:
         await deliverer.settle()
         await asyncio.sleep(0.001)

@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,8 +18,8 @@ from webhooks.receiver import Hooks, Receiver, Reply
 from app.config import LIMITS, Config
 from app.store.deliveries import Delivery, Due
 from app.store.webhooks import Endpoint
-from app.webhooks.frames import Answer
-from app.webhooks.sending import NotSent, Sender
+from app.webhooks.frames import Answer, Post, Setup
+from app.webhooks.sending import NotSent, Sender, _PosterProcess, _UnderWay
 from app.webhooks.signing import new_secret
 
 SECRET = new_secret()
@@ -64,20 +64,49 @@ async def new_sender() -> AsyncIterator[NewSender]:
 
 async def its_process(sender: Sender) -> int:
     """The id of a sender's process, which it starts where it has none."""
-    return (await sender._running())._process.pid
+    await sender.start()
+    assert sender._process is not None
+    return sender._process._process.pid
 
 
-async def under_way(sender: Sender, receiver: Receiver) -> asyncio.Task[Answer]:
-    """A message that was received, and is not answered."""
+async def send(sender: Sender, url: str) -> Answer:
+    """Sends a message and waits for what becomes of it."""
+    [answer] = await all_sent(sender, [url])
+    return answer
+
+
+async def all_sent(sender: Sender, urls: Sequence[str]) -> list[Answer]:
+    """Sends messages together and waits for what becomes of them."""
+    await sender.start()
+    return await asyncio.gather(*(sent(sender, url) for url in urls))
+
+
+def sent(sender: Sender, url: str) -> asyncio.Future[Answer]:
+    """What becomes of a message that is sent now."""
+    outcome: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    def ended(_: Due, answer: Answer | NotSent) -> None:
+        if isinstance(answer, NotSent):
+            outcome.set_exception(answer)
+        else:
+            outcome.set_result(answer)
+
+    sender.send(due(url), ended)
+    return outcome
+
+
+async def under_way(sender: Sender, receiver: Receiver) -> asyncio.Future[Answer]:
+    """What becomes of a message that was received, and is not answered."""
     receiver.answer = receiver.hang
-    sending = asyncio.create_task(sender.send(due(receiver.url)))
+    await sender.start()
+    outcome = sent(sender, receiver.url)
     await asyncio.to_thread(receiver.next)
-    return sending
+    return outcome
 
 
 async def test_messages_arrive_signed(new_sender: NewSender, receiver: Receiver) -> None:
     sender = new_sender()
-    answers = await asyncio.gather(*(sender.send(due(receiver.url)) for _ in range(20)))
+    answers = await all_sent(sender, [receiver.url] * 20)
     assert answers == [Answer(status=204)] * 20
     for received in receiver.take(20):
         assert received.verify(SECRET) == {"type": "webhook.test"}
@@ -86,9 +115,9 @@ async def test_messages_arrive_signed(new_sender: NewSender, receiver: Receiver)
 
 async def test_those_sent_together_do_not_begin_together(new_sender: NewSender, receiver: Receiver) -> None:
     sender = new_sender(deliveries_spread_seconds=0.5)
-    await sender.send(due(receiver.url))  # from here on its process runs, and takes what is sent together as one
+    await send(sender, receiver.url)  # from here on its process runs, and takes what is sent together as one
     sent_at = time.monotonic()
-    await asyncio.gather(*(sender.send(due(receiver.url)) for _ in range(10)))
+    await all_sent(sender, [receiver.url] * 10)
     assert time.monotonic() - sent_at >= 0.45
 
 
@@ -96,7 +125,7 @@ async def test_each_answer_is_that_of_its_message(new_sender: NewSender, receive
     receiver.answer = lambda received: Reply(int(received.path[-3:]), b"because")
     sender = new_sender()
     statuses = [500 + number for number in range(40)]
-    answers = await asyncio.gather(*(sender.send(due(f"{receiver.url}/{status}")) for status in statuses))
+    answers = await all_sent(sender, [f"{receiver.url}/{status}" for status in statuses])
     assert answers == [Answer(status=status, error="because") for status in statuses]
 
 
@@ -110,7 +139,7 @@ async def test_a_process_that_ends_is_no_endpoints_fault_and_another_one_follows
     with pytest.raises(NotSent, match="ended"):
         await sending
     receiver.answer = lambda _: Reply()
-    assert await sender.send(due(receiver.url)) == Answer(status=204)
+    assert await send(sender, receiver.url) == Answer(status=204)
     assert await its_process(sender) != first
 
 
@@ -120,7 +149,7 @@ async def test_a_process_that_hangs_is_replaced(new_sender: NewSender, receiver:
     hanging = await its_process(sender)
     os.kill(hanging, signal.SIGSTOP)
     with pytest.raises(NotSent, match="did not answer"):
-        await sender.send(due(receiver.url))
+        await send(sender, receiver.url)
     assert await its_process(sender) != hanging
 
 
@@ -134,7 +163,7 @@ async def test_a_signal_to_the_whole_group_leaves_what_is_under_way(new_sender: 
         return Reply()
 
     receiver.answer = answer
-    sending = asyncio.create_task(sender.send(due(receiver.url)))
+    sending = asyncio.create_task(send(sender, receiver.url))
     await asyncio.to_thread(receiver.next)
     for number in (signal.SIGINT, signal.SIGTERM):
         os.kill(await its_process(sender), number)
@@ -145,11 +174,30 @@ async def test_a_signal_to_the_whole_group_leaves_what_is_under_way(new_sender: 
 async def test_it_ends_when_it_is_told(new_sender: NewSender, receiver: Receiver) -> None:
     sender = new_sender(delivery_process_stop_seconds_max=20.0)
     sending = await under_way(sender, receiver)
-    process = (await sender._running())._process
+    assert sender._process is not None
+    process = sender._process._process
     await sender.close()
     assert process.returncode == 0
+    assert not sending.done()  # nothing is known of it
     with pytest.raises(NotSent):
-        await sending
+        sent(sender, receiver.url)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc, which Linux has")
+async def test_it_says_nothing_where_its_server_ended_before_an_answer(
+    receiver: Receiver, capfd: pytest.CaptureFixture[str]
+) -> None:
+    limits = replace(LIMITS, delivery_frame_gather_seconds=0.05, deliveries_spread_seconds=1.0)
+    process = await _PosterProcess.start(Setup(private_targets=True, limits=limits))
+    for number in range(2):
+        under_way = _UnderWay(due(receiver.url), lambda *_: None, time.monotonic() + 60)
+        process.post(Post(number, receiver.url, {}, "{}"), under_way)
+    answers = process._process._transport.get_pipe_transport(1)  # type: ignore[attr-defined] - asyncio gives no other way
+    answers.close()
+    await asyncio.to_thread(receiver.take, 2)  # the second one begins long after the first one's answer was to be told
+    await process.close(limits)
+    assert process._process.returncode == 0
+    assert capfd.readouterr().err == ""
 
 
 async def test_where_no_process_can_be_started_no_attempt_is_made(
@@ -159,8 +207,8 @@ async def test_where_no_process_can_be_started_no_attempt_is_made(
     with monkeypatch.context() as missing:
         missing.setattr(sys, "executable", "/nowhere/python")
         with pytest.raises(NotSent, match="no process can be started"):
-            await sender.send(due(receiver.url))
-    assert await sender.send(due(receiver.url)) == Answer(status=204)
+            await send(sender, receiver.url)
+    assert await send(sender, receiver.url) == Answer(status=204)
 
 
 async def test_processes_are_not_started_one_after_the_other(new_sender: NewSender, receiver: Receiver) -> None:
@@ -168,7 +216,7 @@ async def test_processes_are_not_started_one_after_the_other(new_sender: NewSend
     os.kill(await its_process(sender), signal.SIGKILL)
     for _ in range(2):
         with pytest.raises(NotSent):
-            await sender.send(due(receiver.url))
+            await send(sender, receiver.url)
 
 
 async def test_a_header_of_odd_bytes_disturbs_no_other_answer(new_sender: NewSender, receiver: Receiver) -> None:
@@ -176,12 +224,10 @@ async def test_a_header_of_odd_bytes_disturbs_no_other_answer(new_sender: NewSen
         Reply(503, headers={"retry-after": "\xff" * 2_000}) if received.path.endswith("odd") else Reply()
     )
     sender = new_sender()
-    odd, *others = await asyncio.gather(
-        *(sender.send(due(url)) for url in (f"{receiver.url}/odd", *[receiver.url] * 5))
-    )
+    odd, *others = await all_sent(sender, [f"{receiver.url}/odd", *[receiver.url] * 5])
     assert (odd.status, odd.retry_after) == (503, None)
     assert others == [Answer(status=204)] * 5
-    assert await sender.send(due(receiver.url)) == Answer(status=204)
+    assert await send(sender, receiver.url) == Answer(status=204)
 
 
 async def test_it_knows_none_of_the_servers_secrets_and_holds_none_of_its_files(
@@ -191,7 +237,7 @@ async def test_it_knows_none_of_the_servers_secrets_and_holds_none_of_its_files(
     with socket.socket() as listening:
         listening.set_inheritable(True)
         sender = new_sender()
-        assert (await sender.send(due(receiver.url))).is_success
+        assert (await send(sender, receiver.url)).is_success
         process = Path(f"/proc/{await its_process(sender)}")
         if not process.exists():
             pytest.skip("looks into /proc, which Linux has")
@@ -206,7 +252,7 @@ async def test_it_imports_nothing_from_the_folder_that_it_is_started_in(
     for name in ("app", "json", "aiohttp"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')\n")
     monkeypatch.chdir(tmp_path)
-    assert await new_sender().send(due(receiver.url)) == Answer(status=204)
+    assert await send(new_sender(), receiver.url) == Answer(status=204)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc, which Linux has")
