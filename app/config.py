@@ -74,6 +74,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     prices_max: int = 1_000
     models_per_price_max: int = 1_000
     price_versions_listed_max: int = 1_000
+    prices_upcoming_max: int = 20
+    tiers_per_price_max: int = 20
+    prices_seconds_between: float = 1.0
     packs_max: int = 200
     currencies_per_pack_max: int = 50
 

@@ -36,6 +36,7 @@ async def running(services: Services) -> AsyncIterator[None]:
     keeping = Lease(services.db, "upkeep", services.name, limits)
     loops = (
         _every(limits.settle_seconds_between, "settling", partial(settle_due_wallets, services, settling)),
+        _every(limits.prices_seconds_between, "prices", partial(announce_prices, services)),
         _every(limits.auto_top_up_seconds_between, "charging", partial(charge_due, services, charging)),
         _every(limits.stripe_asks_seconds_between, "asking", partial(ask_stripe, services, asking)),
         _every(limits.deliveries_seconds_between, "delivering", partial(deliver_webhooks, delivering, deliverer)),
@@ -68,6 +69,12 @@ async def settle_due_wallets(services: Services, lease: Lease) -> None:
             log.error("wallet %s could not be settled: %r", customer_id, error)
         if failed or len(due) < most:  # those would come again at once
             return
+
+
+async def announce_prices(services: Services) -> None:
+    """Lets live pages know of prices that have come into force: their quotes are stale."""
+    if await services.catalogue.announce_due():
+        services.relay.publish([], services.catalogue.current.generation)
 
 
 async def charge_due(services: Services, lease: Lease) -> None:

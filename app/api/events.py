@@ -255,7 +255,7 @@ async def quote(call: Call) -> Answer:
     catalogue = await services.catalogue.fresh()
     found = await settled_state(services.db, services.writer, customer_id, member=event.member)
     state, now = found or (State(Wallet(customer_id=customer_id)), now_ms())
-    offer = ledger.offer(state, event, catalogue, now, services.config.welcome_credits)
+    offer = ledger.offer(state, event, catalogue.at(now), now, services.config.welcome_credits)
     return Answer(
         QuoteAnswer(
             credits=offer.credits,

@@ -57,7 +57,7 @@ from app.rules.operations import (
     grant_id_for,
 )
 from app.rules.periods import DAY_MS, RECURS_BEFORE, occurrence
-from app.rules.pricing import Catalogue, Quote, total_of
+from app.rules.pricing import Catalogue, Quote
 from app.rules.settling import columns_of, ends_of_period, label_of, settle, take_lapsed, take_needless
 from app.rules.taking_back import ask_refund, take_back
 from app.rules.wallet import Applied, Entry, Grant, Hold, State, Wallet
@@ -285,6 +285,7 @@ def _make_hold(change: Change, op: MakeHold, catalogue: Catalogue) -> None:
         created_at=change.now,
         expires_at=change.now + op.expires_in * 1000,
         metadata=op.metadata or None,
+        rate=None if price.rate is None or price.rate.is_plain else price.rate,
     )
     change.count_held(credits, op.member)
     change.put_hold(hold)
@@ -333,10 +334,10 @@ def _price_of_capture(hold: Hold, op: Capture, event: str, catalogue: Catalogue)
     if op.credits is not None:
         return Quote(op.credits, None, None, label), hold.quantity
     quantity = hold.quantity if op.quantity is None else op.quantity
-    if hold.unit_credits is not None:
-        if op.quantity is None and hold.credits != hold.unit_credits * hold.quantity:  # it was over so many credits
+    if (rate := hold.priced_by) is not None:
+        if op.quantity is None and hold.credits != rate.total(hold.quantity):  # it was over so many credits
             return Quote(hold.credits, None, None, label), quantity
-        return Quote(total_of(hold.unit_credits, quantity), hold.unit_credits, hold.price_version, label), quantity
+        return Quote.by(rate, quantity, hold.price_version, label), quantity
     if op.quantity is None:
         return Quote(hold.credits, None, None, label), quantity
     if hold.event is None and op.event is not None:

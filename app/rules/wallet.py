@@ -11,6 +11,7 @@ import msgspec
 
 from app.rules.notices import Notice
 from app.rules.periods import Per
+from app.rules.pricing import Rate
 
 Category = Literal["paid", "promotional"]
 GrantState = Literal["pending", "active", "expired", "voided"]
@@ -108,7 +109,7 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Credits set apart for an action that is under way.
 
     `version` is that of the entry that made it. `unit_credits` and `price_version` are the price of its event when it
-    was made; its capture is priced by them.
+    was made, and `rate` that price where units do not all cost the same; its capture is priced by them.
     """
 
     id: str
@@ -126,6 +127,14 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expires_at: int
     closed_at: int | None = None
     metadata: dict[str, Any] | None = None
+    rate: Rate | None = None
+
+    @property
+    def priced_by(self) -> Rate | None:
+        """What its capture is priced by, None where no price was pinned."""
+        if self.rate is None and self.unit_credits is not None:
+            return Rate(self.unit_credits)
+        return self.rate
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True, gc=False):

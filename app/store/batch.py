@@ -142,7 +142,8 @@ def write_batch(
         seen = _seen_decoder.decode(text)
     before = states(read, named) | at_hand
     batch = _Batch(before, seen, retried=retried)
-    outcomes = [batch.apply(operation, catalogue, now, welcome_credits) for operation in operations]
+    in_force = catalogue.at(now)
+    outcomes = [batch.apply(operation, in_force, now, welcome_credits) for operation in operations]
     # As a generator: a script is sent the rows of each statement, which a list cannot take.
     yield from (statement for statement in dialect.together([*batch.statements(sql)]))
     # As a generator too.

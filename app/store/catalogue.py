@@ -3,16 +3,17 @@
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 from sqlalchemy import select
 
 from app.config import Limits
 from app.errors import InvalidRequest, NotFound, Unavailable, VersionConflict
 from app.rules.packs import Pack
-from app.rules.pricing import Catalogue, Price
+from app.rules.pricing import Catalogue, Price, Tier
+from app.rules.times import rfc3339
 from app.store import schema
 from app.store.db import Database, Script
 from app.store.dialect import Dialect
@@ -21,42 +22,71 @@ from app.store.webhooks import Message, deliveries_of
 
 log = logging.getLogger("chargly.store")
 
-_IN_FORCE: Final = (
-    "prices AS p WHERE archived = 0 AND version = (SELECT max(version) FROM prices AS q WHERE q.event = p.event)"
-)
 _BUMP: Final = "UPDATE instance SET generation = generation + 1"
 """First in a transaction: its lock on the row lets one process at a time change the catalogue."""
 
 
-class PriceVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """One version of a price as it is kept; `archived` ends the event's price from then on."""
+PriceStatus = Literal["scheduled", "in_force", "superseded", "withdrawn"]
+
+
+class PriceVersion(Price, frozen=True, kw_only=True):
+    """One version of a price as it is kept; one that is `withdrawn` never came into force."""
+
+    created_at: int
+    withdrawn: bool = False
+
+
+class PriceDraft(msgspec.Struct, frozen=True, kw_only=True):
+    """A price to be made; fields as of `Price`, but for `effective_at`: None is at once."""
 
     event: str
-    version: int
     credits: int
     label: str
-    per_model: dict[str, int]
-    archived: bool
-    created_at: int
+    per_model: Mapping[str, int] = {}
+    tiers: tuple[Tier, ...] = ()
+    minimum: int = 0
+    effective_at: int | None = None
 
 
 _VERSION_COLUMNS: Final = PriceVersion.__struct_fields__
-
-
+_DOCUMENTS: Final = ("per_model", "tiers")
+_BOOLEANS: Final = ("archived", "withdrawn")
 _PACK_COLUMNS: Final = Pack.__struct_fields__
 
 
 class _Decoded(msgspec.Struct):
     generation: int
     prices: list[Price]
+    upcoming: list[Price]
     packs: list[Pack]
+
+
+def _in_force(dialect: Dialect) -> str:
+    """The versions in force, for FROM, but for those that end a price."""
+    return f"{_newest(dialect)} AND p.archived = 0"
+
+
+def _newest(dialect: Dialect) -> str:
+    """For each event, of the versions whose time has come the one whose time came last, for FROM."""
+    newer = (
+        f"SELECT 1 FROM prices AS q WHERE q.event = p.event AND q.withdrawn = 0 AND q.effective_at <= {dialect.now()}"
+        " AND (q.effective_at, q.version) > (p.effective_at, p.version)"
+    )
+    return f"prices AS p WHERE p.withdrawn = 0 AND p.effective_at <= {dialect.now()} AND NOT EXISTS ({newer})"
+
+
+def _upcoming(dialect: Dialect) -> str:
+    return f"prices WHERE withdrawn = 0 AND effective_at > {dialect.now()}"
 
 
 @cache
 def catalogue_sql(dialect: Dialect) -> str:
     """The statement that reads the prices in force and the packs on sale: one row, of one column of JSON."""
-    fields = {name: name for name in ("event", "version", "credits", "label")}
-    price = dialect.json_object(fields | {"per_model": dialect.document("per_model")})
+    price = dialect.json_object(
+        {name: name for name in Price.__struct_fields__}
+        | {name: dialect.document(name) for name in _DOCUMENTS}
+        | {"archived": dialect.boolean("archived")}
+    )
     pack = dialect.json_object(
         {name: name for name in _PACK_COLUMNS}
         | {
@@ -66,7 +96,8 @@ def catalogue_sql(dialect: Dialect) -> str:
     )
     whole = {
         "generation": "(SELECT generation FROM instance)",
-        "prices": dialect.json_rows(price, _IN_FORCE),
+        "prices": dialect.json_rows(price, _in_force(dialect)),
+        "upcoming": dialect.json_rows(price, _upcoming(dialect)),
         "packs": dialect.json_rows(pack, "packs WHERE archived = 0"),
     }
     return f"SELECT {dialect.json_object(whole)}"
@@ -79,6 +110,7 @@ def decode_catalogue(text: str) -> Catalogue:
         decoded.generation,
         {price.event: price for price in decoded.prices},
         {pack.code: pack for pack in decoded.packs},
+        tuple(sorted(decoded.upcoming, key=lambda price: (price.effective_at, price.version))),
     )
 
 
@@ -106,10 +138,30 @@ class CatalogueStore:
         except Unavailable:  # the change is written; the writer finds it by its generation
             log.warning("the catalogue could not be read again after a change")
 
-    async def prices(self) -> list[PriceVersion]:
-        """The prices in force, by event."""
-        query = f"SELECT {', '.join(_VERSION_COLUMNS)} FROM {_IN_FORCE} ORDER BY event"
-        return [_price_version(row) for row in await self._db.fetch_all(query)]
+    async def announce_due(self) -> bool:
+        """Raises the generation where a price has come into force since the catalogue was read; whether it did.
+
+        Raises:
+            ChargeError: the database cannot be asked.
+
+        """
+        upcoming = (await self.fresh()).upcoming
+        if not upcoming or upcoming[0].effective_at > now_ms():
+            return False
+        await self._db.transact(_bump)
+        await self.fresh()
+        return True
+
+    async def prices(self) -> tuple[list[PriceVersion], list[PriceVersion]]:
+        """The prices in force, by event, and those that come into force later, by that time."""
+        columns = ", ".join(_VERSION_COLUMNS)
+        in_force = f"SELECT {columns} FROM {_in_force(self._db.dialect)} ORDER BY event"
+        upcoming = f"SELECT {columns} FROM {_upcoming(self._db.dialect)}"
+        to_come = [_price_version(row) for row in await self._db.fetch_all(upcoming)]
+        return (
+            [_price_version(row) for row in await self._db.fetch_all(in_force)],
+            sorted(to_come, key=lambda price: (price.effective_at, price.event, price.version)),
+        )
 
     async def price(self, event: str) -> PriceVersion:
         """The event's price in force.
@@ -118,91 +170,148 @@ class CatalogueStore:
             NotFound: it has none.
 
         """
-        versions = await self.versions(event, limit=1)
-        if not versions or versions[0].archived:
+        query = f"SELECT {', '.join(_VERSION_COLUMNS)} FROM {_in_force(self._db.dialect)} AND event = :event"
+        row = await self._db.fetch_one(query, {"event": event})
+        if row is None:
             raise NotFound(f"The event {event!r} has no price of its own.", event=event)
-        return versions[0]
+        return _price_version(row)
 
-    async def versions(self, event: str, *, limit: int | None = None) -> list[PriceVersion]:
-        """The versions of an event's price, newest first: `limit`, or as many as are ever listed."""
-        table = schema.prices
-        columns = [table.c[name] for name in _VERSION_COLUMNS]
-        query = select(*columns).where(table.c.event == event).order_by(table.c.version.desc())
-        query = query.limit(limit or self._limits.price_versions_listed_max)
-        return [_price_version(row) for row in await self._db.fetch_all(query)]
+    async def versions(self, event: str) -> list[tuple[PriceVersion, PriceStatus]]:
+        """The versions of an event's price, newest first, as many as are ever listed; and what became of each."""
+        dialect = self._db.dialect
+        in_force = f"(SELECT version FROM {_newest(dialect)} AND event = :event)"
+        status = (
+            f"CASE WHEN withdrawn = 1 THEN 'withdrawn' WHEN effective_at > {dialect.now()} THEN 'scheduled'"
+            f" WHEN version = {in_force} THEN 'in_force' ELSE 'superseded' END"
+        )
+        rows = await self._db.fetch_all(
+            f"SELECT {', '.join(_VERSION_COLUMNS)}, {status} AS status FROM prices WHERE event = :event"
+            " ORDER BY version DESC LIMIT :most",
+            {"event": event, "most": self._limits.price_versions_listed_max},
+        )
+        return [(_price_version(row), row[len(_VERSION_COLUMNS)]) for row in rows]
 
     async def put_price(
-        self,
-        event: str,
-        credits: int,
-        label: str,
-        per_model: Mapping[str, int],
-        *,
-        expected_version: int | None = None,
-        actor: str | None = None,
-    ) -> tuple[PriceVersion, bool]:
-        """Makes a new version of a price; returns it, and whether it is the event's first.
+        self, draft: PriceDraft, *, expected_version: int | None = None, actor: str | None = None
+    ) -> PriceVersion:
+        """Makes a new version of a price.
 
         Args:
-            event: the event's name, or `*` for the flat rate.
-            credits: for one unit; 0 is free.
-            label: what customers read.
-            per_model: credits for one unit by a model's name.
+            draft: what it says.
             expected_version: the version that the writer has seen, 0 for none; None writes in any case.
             actor: the name of the key that changes it.
 
         Raises:
-            VersionConflict: another version is the latest.
-            InvalidRequest: there are as many prices as there may be.
+            As `put_prices`.
 
         """
-        text = msgspec.json.encode(per_model, order="deterministic").decode()
+        expected = {} if expected_version is None else {draft.event: expected_version}
+        [made] = await self.put_prices([draft], expected=expected, actor=actor)
+        return made
 
-        def script() -> Script[PriceVersion]:
+    async def put_prices(
+        self, drafts: Sequence[PriceDraft], *, expected: Mapping[str, int] | None = None, actor: str | None = None
+    ) -> list[PriceVersion]:
+        """Makes new versions of prices, all or none.
+
+        Args:
+            drafts: what they say; one for an event.
+            expected: by event, the version that the writer has seen, 0 for none.
+            actor: the name of the key that changes them.
+
+        Raises:
+            VersionConflict: another version is the latest.
+            InvalidRequest: there are as many prices as there may be, or a time lies in the past.
+
+        """
+
+        def script() -> Script[list[PriceVersion]]:
             yield _BUMP, ()
-            latest = yield from self._latest(event, expected_version)
-            if latest is None or latest.archived:
-                [[count]] = yield f"SELECT count(*) FROM {_IN_FORCE}", ()
-                if count >= self._limits.prices_max:
-                    raise InvalidRequest(f"There may be {self._limits.prices_max} prices at most.", field="event")
-            version = (latest.version if latest else 0) + 1
-            now = now_ms()
-            row = (event, version, credits, label, text, 0, now, actor)
-            yield _INSERT_PRICE, row
-            made = PriceVersion(
-                event=event,
-                version=version,
-                credits=credits,
-                label=label,
-                per_model=dict(per_model),
-                archived=False,
-                created_at=now,
-            )
-            yield deliveries_of(self._db.dialect, [_told_of(made)])
+            [[now]] = yield f"SELECT {self._db.dialect.now()}", ()
+            made = []
+            for draft in drafts:
+                latest = yield from self._latest(draft.event, (expected or {}).get(draft.event))
+                made.append(_version_of(draft, latest.version + 1 if latest else 1, now))
+                yield _INSERT_PRICE, [*map(_column, astuple(made[-1])), actor]
+            yield from self._check_counts([draft.event for draft in drafts])
+            yield deliveries_of(self._db.dialect, [_told_of(version) for version in made])
             return made
 
         made = await self._db.transact(script)
         await self._refresh()
-        return made, made.version == 1
+        return made
 
-    async def archive_price(self, event: str, *, actor: str | None = None) -> None:
-        """Ends an event's price by a version that says so; the events it priced keep theirs.
+    def _check_counts(self, changed: Sequence[str]) -> Script[None]:
+        dialect, limits = self._db.dialect, self._limits
+        [[in_force]] = yield f"SELECT count(*) FROM {_in_force(dialect)}", ()
+        [[to_come]] = yield f"SELECT count(*) FROM {_upcoming(dialect)}", ()
+        if in_force + to_come > limits.prices_max:
+            raise InvalidRequest(f"There may be {limits.prices_max} prices at most, and to come.", field="event")
+        theirs = f"SELECT event FROM {_upcoming(dialect)} AND event IN {dialect.listed('?')}"
+        parameters = (msgspec.json.encode(changed).decode(), limits.prices_upcoming_max)
+        crowded = yield f"{theirs} GROUP BY event HAVING count(*) > ? ORDER BY event", parameters
+        if crowded:
+            raise InvalidRequest(
+                f"effective_at: {crowded[0][0]!r} has {limits.prices_upcoming_max} prices to come, which is the most.",
+                field="effective_at",
+            )
+
+    async def withdraw_price(self, event: str, version: int) -> None:
+        """Takes back a version that has not come into force.
 
         Raises:
-            NotFound: it has no price in force.
+            NotFound: there is none of that number.
+            InvalidRequest: its time has come, or it was withdrawn.
 
         """
 
         def script() -> Script[None]:
             yield _BUMP, ()
-            latest = yield from self._latest(event, None)
-            if latest is None or latest.archived:
-                raise NotFound(f"The event {event!r} has no price of its own.", event=event)
-            now = now_ms()
-            yield _ARCHIVE_PRICE, (now, actor, event, latest.version)
-            ended = replace(latest, version=latest.version + 1, archived=True, created_at=now)
-            yield deliveries_of(self._db.dialect, [_told_of(ended)])
+            withdrawn = yield f"{_WITHDRAW} AND version = ? AND effective_at > {now}{_RETURNING}", (event, version)
+            if withdrawn:
+                yield deliveries_of(self._db.dialect, [_told_of(_price_version(withdrawn[0]))])
+                return
+            there = yield "SELECT withdrawn FROM prices WHERE event = ? AND version = ?", (event, version)
+            if not there:
+                raise NotFound(f"The price of {event!r} has no version {version}.", event=event)
+            why = "is withdrawn already" if there[0][0] else "has come into force: make a new one instead"
+            raise InvalidRequest(f"version: this one {why}.", field="version")
 
+        now = self._db.dialect.now()
+        await self._db.transact(script)
+        await self._refresh()
+
+    async def archive_price(self, event: str, *, actor: str | None = None) -> None:
+        """Ends an event's price by a version that says so, and withdraws those to come; what it priced keeps it.
+
+        Raises:
+            NotFound: it has no price in force, and none to come.
+
+        """
+
+        def script() -> Script[None]:
+            yield _BUMP, ()
+            [[at]] = yield f"SELECT {now}", ()
+            in_force = yield f"SELECT {columns} FROM {_in_force(self._db.dialect)} AND event = ?", (event,)
+            withdrawn = yield f"{_WITHDRAW} AND effective_at > {now}{_RETURNING}", (event,)
+            if not in_force and not withdrawn:
+                raise NotFound(f"The event {event!r} has no price of its own.", event=event)
+            told = [_price_version(row) for row in withdrawn]
+            if in_force:
+                latest = yield from self._latest(event, None)
+                assert latest is not None
+                ended = replace(
+                    _price_version(in_force[0]),
+                    version=latest.version + 1,
+                    archived=True,
+                    created_at=at,
+                    effective_at=at,
+                )
+                yield _INSERT_PRICE, [*map(_column, astuple(ended)), actor]
+                told.append(ended)
+            yield deliveries_of(self._db.dialect, [_told_of(version) for version in told])
+
+        columns, now = ", ".join(_VERSION_COLUMNS), self._db.dialect.now()
         await self._db.transact(script)
         await self._refresh()
 
@@ -245,7 +354,7 @@ class CatalogueStore:
             InvalidRequest: there are as many packs as there may be, or another one has its `stripe_price`.
 
         """
-        row = [*map(_column, msgspec.structs.astuple(pack)), now_ms()]
+        row = [*map(_column, astuple(pack)), now_ms()]
 
         def script() -> Script[None]:
             yield _BUMP, ()
@@ -279,10 +388,6 @@ class CatalogueStore:
         await self._refresh()
 
 
-_ARCHIVE_PRICE: Final = (
-    "INSERT INTO prices SELECT event, version + 1, credits, label, per_model, 1, ?, ? FROM prices"
-    " WHERE event = ? AND version = ?"
-)
 _ARCHIVE_PACK: Final = "UPDATE packs SET archived = 1, updated_at = ? WHERE code = ? AND archived = 0 RETURNING code"
 _PUT_PACK: Final = (
     f"INSERT INTO packs ({', '.join(_PACK_COLUMNS)}, updated_at, archived)"
@@ -291,34 +396,58 @@ _PUT_PACK: Final = (
 )
 _MAPPED: Final = "SELECT code FROM packs WHERE archived = 0 AND stripe_price = ? AND code <> ?"
 _INSERT_PRICE: Final = (
-    "INSERT INTO prices (event, version, credits, label, per_model, archived, created_at, actor)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    f"INSERT INTO prices ({', '.join(_VERSION_COLUMNS)}, actor) VALUES ({', '.join('?' * (len(_VERSION_COLUMNS) + 1))})"
 )
+_WITHDRAW: Final = "UPDATE prices SET withdrawn = 1 WHERE event = ? AND withdrawn = 0"
+_RETURNING: Final = f" RETURNING {', '.join(_VERSION_COLUMNS)}"
+
+
+def _bump() -> Script[None]:
+    yield _BUMP, ()
+
+
+def _version_of(draft: PriceDraft, version: int, now: int) -> PriceVersion:
+    """The version that a draft becomes.
+
+    Raises:
+        InvalidRequest: its time lies in the past.
+
+    """
+    if draft.effective_at is not None and draft.effective_at <= now:
+        raise InvalidRequest(
+            "effective_at: it lies in the past; without it a price is in force at once.", field="effective_at"
+        )
+    return PriceVersion(
+        event=draft.event,
+        version=version,
+        credits=draft.credits,
+        label=draft.label,
+        per_model=dict(draft.per_model),
+        tiers=draft.tiers,
+        minimum=draft.minimum,
+        effective_at=now if draft.effective_at is None else draft.effective_at,
+        created_at=now,
+    )
 
 
 def _told_of(price: PriceVersion) -> Message:
-    names = ("event", "version", "credits", "label", "per_model", "archived")
+    names = ("event", "version", "credits", "label", "per_model", "tiers", "minimum", "archived", "withdrawn")
+    data = {name: msgspec.to_builtins(getattr(price, name)) for name in names}
     return Message(
         id=new_id("msg", ""),
         type="price.changed",
         customer_id="",
         position=price.version,
-        data={name: getattr(price, name) for name in names},
+        data=data | {"tiers": data["tiers"] or None, "effective_at": rfc3339(price.effective_at)},
         at=price.created_at,
     )
 
 
 def _price_version(row: Sequence[Any]) -> PriceVersion:
-    event, version, credits, label, per_model, archived, created_at = (row[i] for i in range(len(_VERSION_COLUMNS)))
-    return PriceVersion(
-        event=event,
-        version=version,
-        credits=credits,
-        label=label,
-        per_model=msgspec.json.decode(per_model, type=dict[str, int]),
-        archived=bool(archived),
-        created_at=created_at,
-    )
+    columns = dict(zip(_VERSION_COLUMNS, (row[at] for at in range(len(_VERSION_COLUMNS))), strict=True))
+    columns["per_model"] = msgspec.json.decode(columns["per_model"], type=dict[str, int])
+    columns["tiers"] = msgspec.json.decode(columns["tiers"], type=tuple[Tier, ...])
+    return PriceVersion(**columns | {name: bool(columns[name]) for name in _BOOLEANS})
 
 
 def _pack(row: Any) -> Pack:
@@ -328,7 +457,7 @@ def _pack(row: Any) -> Pack:
 
 
 def _column(value: Any) -> Any:
-    """A field of a pack as its table has it."""
-    if isinstance(value, Mapping):
+    """A field of a pack or a price as its table has it."""
+    if isinstance(value, (Mapping, tuple)):
         return msgspec.json.encode(value, order="deterministic").decode()
     return int(value) if isinstance(value, bool) else value

@@ -86,6 +86,10 @@ class Dialect:
         """An expression for the database's clock in milliseconds; None where the process's own is as good."""
         return None if self.is_sqlite else "(extract(epoch FROM statement_timestamp()) * 1000)::bigint"
 
+    def now(self) -> str:
+        """An expression for the time in milliseconds since 1970, by the clock that the ledger goes by."""
+        return self.clock() or "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
+
 
 SQLITE: Final = Dialect("sqlite")
 POSTGRESQL: Final = Dialect("postgresql")

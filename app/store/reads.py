@@ -8,6 +8,7 @@ import msgspec
 from msgspec.structs import replace
 from sqlalchemy import Select, and_, literal_column, or_, select
 
+from app.rules.pricing import Rate
 from app.rules.wallet import QUIET_KINDS, Entry, Hold, Member, State, Taken, Wallet
 from app.store import schema
 from app.store.batch import states
@@ -220,6 +221,8 @@ def _hold(row: Any) -> Hold:
     columns = {name: getattr(row, name) for name in Hold.__struct_fields__}
     if row.metadata is not None:
         columns["metadata"] = msgspec.json.decode(row.metadata)
+    if row.rate is not None:
+        columns["rate"] = msgspec.json.decode(row.rate, type=Rate)
     return Hold(**columns)
 
 

@@ -26,7 +26,7 @@ from app.config import BALANCE_MAX
 APPLICATION_ID: Final = 0x43484752
 """`CHGR` in SQLite's header: a file with another one is not ours."""
 
-REVISION: Final = "0004"
+REVISION: Final = "0005"
 """The newest migration, which makes the tables what they are below."""
 
 GRANT_LIVE: Final = "(remaining > 0 OR next_at IS NOT NULL)"
@@ -187,6 +187,7 @@ holds = _table(
     _whole("expires_at"),
     _whole("closed_at", null=True),
     _text("metadata", null=True),
+    _text("rate", null=True),
     PrimaryKeyConstraint("customer_id", "id"),
     ForeignKeyConstraint(["customer_id"], ["wallets.customer_id"]),
     CheckConstraint("credits > 0", name="credits"),
@@ -245,9 +246,14 @@ prices = _table(
     _whole("archived"),
     _whole("created_at"),
     _text("actor", null=True),
+    Column("tiers", _Text, nullable=False, server_default=text("'[]'")),
+    _whole("minimum", default=0),
+    _whole("effective_at", default=0),
+    _whole("withdrawn", default=0),
     PrimaryKeyConstraint("event", "version"),
     CheckConstraint("credits >= 0", name="credits"),
     CheckConstraint("archived IN (0, 1)", name="archived"),
+    Index("prices_by_time", "event", "effective_at", "version"),
 )
 
 packs = _table(

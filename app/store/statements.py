@@ -38,7 +38,8 @@ _HOLD_COLUMNS: Final = Hold.__struct_fields__
 _MEMBER_COLUMNS: Final = Member.__struct_fields__
 _ENTRY_DOCUMENTS: Final = ("draws", "metadata", "detail")
 _ENTRY_DOCUMENT_POSITIONS: Final = tuple(ENTRY_COLUMNS.index(name) for name in _ENTRY_DOCUMENTS)
-_HOLD_METADATA: Final = _HOLD_COLUMNS.index("metadata")
+_HOLD_DOCUMENTS: Final = ("metadata", "rate")
+_HOLD_DOCUMENT_POSITIONS: Final = tuple(map(_HOLD_COLUMNS.index, _HOLD_DOCUMENTS))
 _FROZEN: Final = WALLET_COLUMNS.index("frozen")
 _AUTO_TOP_UP: Final = WALLET_COLUMNS.index("auto_top_up")
 _TAKEN: Final = _GRANT_COLUMNS.index("taken")
@@ -250,7 +251,9 @@ class LedgerStatements:
 
     @property
     def _hold_json(self) -> str:
-        return self._owned([self._dialect.document(name) if name == "metadata" else name for name in _HOLD_COLUMNS])
+        return self._owned(
+            [self._dialect.document(name) if name in _HOLD_DOCUMENTS else name for name in _HOLD_COLUMNS]
+        )
 
     def _owned(self, columns: Sequence[str]) -> str:
         return self._dialect.json_array(["customer_id", self._dialect.json_array(columns)])
@@ -356,6 +359,6 @@ def entry_row(entry: Entry) -> list[Any]:
 def hold_row(customer_id: str, hold: Hold) -> tuple[Any, ...]:
     """A hold as its table has it."""
     row = list(astuple(hold))
-    if row[_HOLD_METADATA] is not None:
-        row[_HOLD_METADATA] = encode_document(row[_HOLD_METADATA]).decode()
+    for position in _HOLD_DOCUMENT_POSITIONS:
+        row[position] = document_of(row[position])
     return (customer_id, *row)

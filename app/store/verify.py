@@ -14,7 +14,7 @@ from app.store.schema import HOLD_OPEN
 from app.store.statements import WALLET_COLUMNS, grant_of, wallet_of
 
 T = TypeVar("T")
-_HOLD_COLUMNS: Final = tuple(name for name in Hold.__struct_fields__ if name != "metadata")
+_HOLD_COLUMNS: Final = tuple(name for name in Hold.__struct_fields__ if name not in ("metadata", "rate"))
 
 
 class Progress(msgspec.Struct):

@@ -1,11 +1,16 @@
 """The catalogue: versions that never change, conflicts, the generation, packs."""
 
 import secrets
+import time
 from typing import Any
 
 import httpx
 import pytest
+from payments.waiting import eventually
 from serving import StartServer, balance, charge, error_of
+
+from app.config import LIMITS
+from app.rules.times import rfc3339
 
 
 @pytest.fixture
@@ -41,7 +46,7 @@ def test_each_put_makes_a_new_version_and_the_old_ones_stay(api: httpx.Client, e
     assert (first.json()["version"], second.json()["version"]) == (1, 2)
     assert api.get(f"/v1/prices/{event}").json() == second.json()
     versions = api.get(f"/v1/prices/{event}/versions").json()["versions"]
-    assert versions == [second.json(), first.json()]
+    assert versions == [second.json(), first.json() | {"status": "superseded"}]
     assert first.json()["per_model"] == {"best": 9}
 
 
@@ -117,10 +122,131 @@ def test_a_price_that_never_was_is_not_found(api: httpx.Client, event: str) -> N
     error_of(api.delete(f"/v1/prices/{event}"), 404, "not_found")
 
 
-def test_tiers_are_not_taken_yet(api: httpx.Client, event: str) -> None:
-    answer = put(api, event, 3, tiers=[{"up_to": 10, "credits": 5}, {"up_to": None, "credits": 2}])
-    assert error_of(answer, 400, "invalid_request")["field"] == "tiers"
-    assert put(api, event, 3, tiers=None).status_code == 201
+TIERS = [{"up_to": 10, "credits": 5}, {"up_to": None, "credits": 2}]
+
+
+def test_tiers_and_a_minimum_price_events_quotes_and_captures(api: httpx.Client, customer: str, event: str) -> None:
+    made = put(api, event, 5, tiers=TIERS, minimum=8)
+    assert (made.status_code, made.json()["tiers"], made.json()["minimum"]) == (201, TIERS, 8)
+    quoted = {n: quote(api, customer, event, n) for n in (1, 2, 10, 11, 20)}
+    assert quoted == {1: 8, 2: 10, 10: 50, 11: 52, 20: 70}
+    hold = api.post("/v1/holds", json={"customer_id": customer, "event": event, "quantity": 11}).json()
+    assert (hold["credits"], hold["unit_credits"], hold["price_version"]) == (52, None, 1)
+    put(api, event, 90)
+    captured = api.post(f"/v1/holds/{hold['id']}/capture", json={"quantity": 12}).json()
+    assert (captured["credits"], captured["unit_credits"], captured["price_version"]) == (54, None, 1)
+    assert api.get(f"/v1/holds/{hold['id']}").json()["status"] == "captured"
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"tiers": [{"up_to": 10, "credits": 5}]}, "tiers[0].up_to"),
+        ({"tiers": [{"up_to": 0, "credits": 5}, {"up_to": None, "credits": 2}]}, "tiers[0].up_to"),
+        ({"tiers": [{"up_to": 10, "credits": 5}, {"credits": 2}]}, "tiers[1].up_to"),
+        ({"tiers": [{"up_to": 10, "credits": -5}, {"up_to": None, "credits": 2}]}, "tiers[0].credits"),
+        ({"tiers": [{"up_to": n + 1, "credits": 5} for n in range(21)]}, "tiers"),
+        ({"tiers": [{"up_to": None, "credits": 4}]}, "credits"),
+        ({"minimum": -1}, "minimum"),
+        ({"minimum": 1.5}, "minimum"),
+        ({"effective_at": "tomorrow"}, "effective_at"),
+        ({"effective_at": "2020-01-01T00:00:00Z"}, "effective_at"),
+    ],
+)
+def test_a_price_that_cannot_be(api: httpx.Client, event: str, fields: dict[str, Any], field: str) -> None:
+    assert error_of(put(api, event, 5, **fields), 400, "invalid_request")["field"] == field
+    error_of(api.get(f"/v1/prices/{event}"), 404, "not_found")
+
+
+def quote(api: httpx.Client, customer: str, event: str, quantity: int = 1) -> int:
+    body = {"customer_id": customer, "event": event, "quantity": quantity}
+    return api.post("/v1/quote", json=body).json()["credits"]
+
+
+def later(seconds: float) -> str:
+    return rfc3339(round((time.time() + seconds) * 1000))
+
+
+def statuses(api: httpx.Client, event: str) -> list[tuple[int, str]]:
+    """The versions of a price and what became of them, oldest first."""
+    versions = api.get(f"/v1/prices/{event}/versions").json()["versions"]
+    return [(one["version"], one["status"]) for one in reversed(versions)]
+
+
+def upcoming(api: httpx.Client, event: str) -> list[int]:
+    return [one["version"] for one in api.get("/v1/prices").json()["upcoming"] if one["event"] == event]
+
+
+def test_a_price_comes_into_force_at_its_time_and_pages_are_told(api: httpx.Client, customer: str, event: str) -> None:
+    put(api, event, 3)
+    scheduled = put(api, event, 7, effective_at=later(1.5)).json()
+    assert (scheduled["version"], scheduled["status"]) == (2, "scheduled")
+    assert charge(api, customer, event).json()["credits"] == 3
+    assert (quote(api, customer, event), upcoming(api, event)) == (3, [2])
+    assert statuses(api, event) == [(1, "in_force"), (2, "scheduled")]
+    before = generation(api)
+    assert eventually(lambda: quote(api, customer, event) == 7)
+    assert charge(api, customer, event).json()["price_version"] == 2
+    assert statuses(api, event) == [(1, "superseded"), (2, "in_force")]
+    assert api.get(f"/v1/prices/{event}").json()["version"] == 2
+    assert upcoming(api, event) == []
+    assert eventually(lambda: generation(api) > before)
+
+
+def test_a_price_set_meanwhile_does_not_undo_one_that_is_to_come(api: httpx.Client, customer: str, event: str) -> None:
+    put(api, event, 3)
+    put(api, event, 7, effective_at=later(1.5))
+    assert put(api, event, 4).json()["version"] == 3
+    assert quote(api, customer, event) == 4
+    assert eventually(lambda: quote(api, customer, event) == 7)
+    assert statuses(api, event) == [(1, "superseded"), (2, "in_force"), (3, "superseded")]
+
+
+def test_a_price_to_come_may_be_an_events_first(api: httpx.Client, customer: str, event: str) -> None:
+    put(api, event, 7, effective_at=later(1.5))
+    error_of(api.get(f"/v1/prices/{event}"), 404, "not_found")
+    error_of(charge(api, customer, event), 404, "unknown_event")
+    assert eventually(lambda: charge(api, customer, event).status_code == 201)
+
+
+def test_a_price_to_come_is_withdrawn_and_one_in_force_is_not(api: httpx.Client, event: str) -> None:
+    put(api, event, 3)
+    put(api, event, 7, effective_at=later(3_600))
+    before = generation(api)
+    assert api.delete(f"/v1/prices/{event}/versions/2").status_code == 204
+    assert generation(api) > before
+    assert upcoming(api, event) == []
+    assert statuses(api, event) == [(1, "in_force"), (2, "withdrawn")]
+    for version in (1, 2):
+        answer = api.delete(f"/v1/prices/{event}/versions/{version}")
+        assert error_of(answer, 400, "invalid_request")["field"] == "version"
+    error_of(api.delete(f"/v1/prices/{event}/versions/3"), 404, "not_found")
+    error_of(api.delete(f"/v1/prices/{event}/versions/one"), 400, "invalid_request")
+    assert put(api, event, 8).json()["version"] == 3
+
+
+def test_a_price_that_is_ended_takes_what_was_to_come_with_it(api: httpx.Client, event: str) -> None:
+    put(api, event, 3)
+    put(api, event, 7, effective_at=later(3_600))
+    assert api.delete(f"/v1/prices/{event}").status_code == 204
+    assert upcoming(api, event) == []
+    assert statuses(api, event) == [(1, "superseded"), (2, "withdrawn"), (3, "in_force")]
+    error_of(api.delete(f"/v1/prices/{event}"), 404, "not_found")
+
+
+def test_a_first_price_to_come_is_ended_before_its_time(api: httpx.Client, event: str) -> None:
+    put(api, event, 7, effective_at=later(3_600))
+    assert api.delete(f"/v1/prices/{event}").status_code == 204
+    assert statuses(api, event) == [(1, "withdrawn")]
+
+
+def test_an_event_has_so_many_prices_to_come(api: httpx.Client, event: str) -> None:
+    for number in range(LIMITS.prices_upcoming_max):
+        assert put(api, event, 3, effective_at=later(3_600 + number)).is_success
+    answer = put(api, event, 3, effective_at=later(9_000))
+    assert error_of(answer, 400, "invalid_request")["field"] == "effective_at"
+    assert len(upcoming(api, event)) == LIMITS.prices_upcoming_max
+    assert put(api, event, 3).json()["version"] == LIMITS.prices_upcoming_max + 1
 
 
 def test_an_action_may_cost_as_much_as_one_operation_may_move(api: httpx.Client, customer: str, event: str) -> None:

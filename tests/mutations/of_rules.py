@@ -174,8 +174,8 @@ MUTATIONS = (
     Mutation(
         "a capture is priced by today's price",
         LEDGER,
-        "total_of(hold.unit_credits, quantity), hold.unit_credits,",
-        "catalogue.quote(event, hold.model, quantity).credits, hold.unit_credits,",
+        "        return Quote.by(rate, quantity, hold.price_version, label), quantity\n",
+        "        return catalogue.quote(event, hold.model, quantity), quantity\n",
         (T_HOLDS,),
     ),
     Mutation(

@@ -36,7 +36,7 @@ from app.errors import (
     WalletFrozen,
 )
 from app.rules.ledger import replay
-from app.rules.pricing import Catalogue, Price
+from app.rules.pricing import Catalogue, Price, Rate, Tier
 from app.rules.wallet import Hold, State, Wallet
 
 FUNDED = after(grant(100))
@@ -67,6 +67,28 @@ def test_a_hold_sets_credits_apart_and_moves_none() -> None:
 def test_a_hold_over_an_event_takes_its_price_times_the_quantity_and_pins_it() -> None:
     [made] = done(FUNDED, hold(event="chat.reply", model="large", quantity=3)).holds
     assert (made.credits, made.unit_credits, made.price_version, made.label) == (60, 20, 2, "Chat reply")
+
+
+PAGES = Rate(5, (Tier(10, 5), Tier(None, 2)), minimum=8)
+TIERED = Catalogue(1, {"doc.scan": Price("doc.scan", 4, 5, "Scan", {}, PAGES.tiers, PAGES.minimum)})
+DEARER_PAGES = Catalogue(2, {"doc.scan": Price("doc.scan", 5, 50, "Scan", {})})
+
+
+def test_a_hold_pins_the_tiers_of_a_price_and_its_minimum() -> None:
+    applied = done(FUNDED, hold(event="doc.scan", quantity=11), catalogue=TIERED)
+    [made] = applied.holds
+    assert (made.credits, made.unit_credits, made.price_version, made.rate) == (52, None, 4, PAGES)
+    for quantity, credits, unit in ((None, 52, None), (20, 70, None), (2, 10, 5), (1, 8, None)):
+        [entry] = done(applied.state, capture(quantity=quantity), catalogue=DEARER_PAGES).entries
+        assert (entry.credits, entry.unit_credits, entry.price_version) == (-credits, unit, 4)
+
+
+def test_a_hold_of_so_many_credits_over_a_tiered_price_is_captured_as_it_is_or_by_the_price() -> None:
+    held = done(FUNDED, hold(60, event="doc.scan", quantity=11), catalogue=TIERED).state
+    [entry] = done(held, capture(), catalogue=DEARER_PAGES).entries
+    assert (entry.credits, entry.unit_credits, entry.price_version) == (-60, None, None)
+    [entry] = done(held, capture(quantity=11), catalogue=DEARER_PAGES).entries
+    assert (entry.credits, entry.price_version) == (-52, 4)
 
 
 def test_a_hold_over_an_event_may_be_for_more_than_its_price() -> None:

@@ -21,6 +21,7 @@ from rules.ledgers import (
 from app.errors import UnknownEvent
 from app.rules.ledger import Offer, offer
 from app.rules.operations import Event
+from app.rules.pricing import Catalogue, Price, Tier
 from app.rules.wallet import State
 
 FUNDED = after(grant(100))
@@ -34,6 +35,12 @@ def test_an_offer_says_the_price_and_how_many_such_actions_are_covered() -> None
     assert offered(FUNDED) == Offer(credits=8, refusal=None, balance=100, available=100, covers=12)
     assert offered(FUNDED, event(quantity=3)).covers == 4
     assert offered(FUNDED, event(model="large")).credits == 20
+
+
+def test_an_offer_of_many_units_covers_as_many_such_actions() -> None:
+    tiered = Catalogue(1, {"doc.scan": Price("doc.scan", 1, 5, "Scan", {}, (Tier(10, 5), Tier(None, 2)))})
+    found = offer(FUNDED, event(event="doc.scan", quantity=15), tiered, NOW)
+    assert (found.credits, found.covers) == (60, 1)
 
 
 def test_an_offer_changes_nothing() -> None:

@@ -14,6 +14,7 @@ from store.writing import Ledger, open_ledger
 from app.config import Config, Limits
 from app.store import checkouts, deliveries, keys, reads, webhooks
 from app.store import sqlite as store_sqlite
+from app.store.catalogue import PriceDraft
 from app.store.dialect import place
 from app.store.expiring import tell_of_expiring
 from app.webhooks.retries import Answer, result_of
@@ -69,7 +70,7 @@ async def everything_of_webhooks(ledger: Ledger) -> None:
     made = await webhooks.create_endpoint(
         db, url="https://h/", events=("*",), description=None, secret="whsec_", most=9
     )
-    await ledger.catalogue.put_price("chat.reply", 9, "Reply", {})
+    await ledger.catalogue.put_price(PriceDraft(event="chat.reply", credits=9, label="Reply"))
     sent = await deliveries.write_test(db, made.id)
     await deliveries.due_deliveries(db, {made: 16, replace(made, id="whe_0"): 2}, 2**45)
     for answer in (Answer(status=500), Answer(status=204), Answer(status=410)):

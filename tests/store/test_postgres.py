@@ -19,6 +19,7 @@ from app.rules.operations import AddGrant
 from app.store import checkouts, reads
 from app.store import postgres as store_postgres
 from app.store.batch import Outcome
+from app.store.catalogue import PriceDraft
 from app.store.checkouts import Checkout
 from app.store.db import Database, Script
 from app.store.ids import new_id
@@ -351,7 +352,11 @@ async def test_two_processes_see_a_customer_first_at_the_same_time(ledger: Ledge
 
 
 async def test_two_processes_make_two_versions_of_a_price(ledger: Ledger, other: Ledger) -> None:
-    put = [one.catalogue.put_price("x.y", credits, "X", {}) for credits in range(10) for one in (ledger, other)]
+    put = [
+        one.catalogue.put_price(PriceDraft(event="x.y", credits=credits, label="X"))
+        for credits in range(10)
+        for one in (ledger, other)
+    ]
     made = await asyncio.gather(*put)
     assert sorted(version.version for version, _ in made) == list(range(1, 21))
     assert sum(first for _, first in made) == 1

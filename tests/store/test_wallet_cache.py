@@ -18,6 +18,7 @@ from app.rules.operations import Capture, MakeHold, OpenWallet, derived_id
 from app.rules.wallet import Grant, Hold, Member, State, Wallet
 from app.store import postgres as store_postgres
 from app.store import sqlite as store_sqlite
+from app.store.catalogue import PriceDraft
 from app.store.dialect import place
 from app.store.ids import new_id
 from app.store.transaction import Attempt
@@ -248,7 +249,7 @@ async def test_a_batch_that_waited_for_its_wallet_goes_by_the_prices_of_when_it_
     """What was priced while it waited is what its entry says."""
     async with open_ledger(config) as ledger, open_ledger(config) as other:
         await ledger.give("u", 1000)
-        await ledger.catalogue.put_price("chat.reply", credits=5, label="Chat reply", per_model={})
+        await ledger.catalogue.put_price(PriceDraft(event="chat.reply", credits=5, label="Chat reply"))
         await ledger.meter("u")
         holder = await asyncpg.connect(config.database_url)
         try:
@@ -256,7 +257,7 @@ async def test_a_batch_that_waited_for_its_wallet_goes_by_the_prices_of_when_it_
                 await holder.execute("SELECT 1 FROM wallets WHERE customer_id = 'u' FOR UPDATE")
                 metering = asyncio.create_task(ledger.meter("u"))
                 await until_someone_waits_for_a_lock(holder)
-                await other.catalogue.put_price("chat.reply", credits=50, label="Chat reply", per_model={})
+                await other.catalogue.put_price(PriceDraft(event="chat.reply", credits=50, label="Chat reply"))
                 await asyncio.sleep(LOCK_WAIT_NOTICED_MS / 1000)
             entry = (await metering).entry
         finally:

@@ -19,7 +19,7 @@ from app.errors import (
 from app.rules.operations import AddGrant, Operation, TopUp, VoidGrant, derived_id
 from app.store import reads
 from app.store.batch import Outcome
-from app.store.catalogue import CatalogueStore
+from app.store.catalogue import CatalogueStore, PriceDraft
 from app.store.db import Database, Script
 from app.store.transaction import Attempt
 from app.store.writer import Writer
@@ -138,7 +138,7 @@ async def test_a_reader_in_between_and_another_writer_never_meet_a_stale_snapsho
     await command.open()
     prices = CatalogueStore(command, config.limits)
     meters = [ledger.meter("u") for _ in range(60)]
-    changes = [prices.put_price(f"other.{i}", i, "Other", {}) for i in range(10)]
+    changes = [prices.put_price(PriceDraft(event=f"other.{i}", credits=i, label="Other")) for i in range(10)]
     results = await settled(*meters, *changes)
     await command.close()
     assert [result for result in results if isinstance(result, BaseException)] == []
@@ -155,7 +155,9 @@ async def test_a_price_changed_beside_the_server_counts_from_the_next_event(ledg
     await ledger.give("u", 100)
     command = Database(config)
     await command.open()
-    await CatalogueStore(command, config.limits).put_price("chat.reply", 5, "Chat reply", {})
+    await CatalogueStore(command, config.limits).put_price(
+        PriceDraft(event="chat.reply", credits=5, label="Chat reply")
+    )
     await command.close()
     outcome = await ledger.meter("u")
     assert outcome.entry is not None

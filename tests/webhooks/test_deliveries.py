@@ -36,11 +36,11 @@ def test_a_change_of_price_arrives_signed(api: httpx.Client, hooks: Hooks, recei
     price = put_price(api)
     received = receiver.next()
     message = received.verify(endpoint["secret"])
-    names = ("event", "version", "credits", "label", "per_model", "archived")
+    names = ("event", "version", "credits", "label", "per_model", "tiers", "minimum", "archived", "effective_at")
     assert message == {
         "type": "price.changed",
         "timestamp": price["created_at"],
-        "data": {name: price[name] for name in names},
+        "data": {name: price[name] for name in names} | {"withdrawn": False},
     }
     assert received.path == "/hooks?from=chargly"
     assert received.headers["content-type"] == "application/json"
