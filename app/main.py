@@ -29,6 +29,7 @@ from app.payments.landing import Landing
 from app.payments.signals import Signals
 from app.payments.subscriptions import Subscriptions
 from app.store.catalogue import CatalogueStore
+from app.store.costs import CostStore
 from app.store.db import Database
 from app.store.instance import read_instance, read_revision
 from app.store.schema import REVISION
@@ -129,6 +130,7 @@ async def _services(config: Config, metrics: Metrics) -> AsyncIterator[Services]
                 config=config,
                 db=db,
                 catalogue=catalogue,
+                costs=CostStore(db, catalogue, config.limits),
                 writer=writer,
                 hub=hub,
                 relay=relay,

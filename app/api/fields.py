@@ -160,8 +160,11 @@ def usd_nanos(text: str | None, field: str = "cost_usd") -> int | None:
         InvalidRequest: it is no such text, or over a million dollars.
 
     """
-    if text is None:
-        return None
+    return None if text is None else nanos_of(text, field)
+
+
+def nanos_of(text: str, field: str) -> int:
+    """The same of a text that is there."""
     match = _USD.match(text)
     nanos = int(match[1]) * 10**9 + int((match[2] or "").ljust(9, "0")) if match else -1
     if not 0 <= nanos <= COST_NANOS_MAX:
@@ -173,10 +176,13 @@ def usd_nanos(text: str | None, field: str = "cost_usd") -> int | None:
 
 def usd(nanos: int | None) -> str | None:
     """Billionths of a US dollar as text, without trailing zeros."""
-    if nanos is None:
-        return None
-    whole, rest = divmod(nanos, 10**9)
-    return f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
+    return None if nanos is None else dollars(nanos)
+
+
+def dollars(nanos: int) -> str:
+    """The same of an amount that is there; it may be below zero."""
+    whole, rest = divmod(abs(nanos), 10**9)
+    return ("-" if nanos < 0 else "") + f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
 
 
 def limit(call: Call) -> int:

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from app.api import (
     batches,
     checkouts,
+    costs,
     entries,
     events,
     grants,
@@ -38,6 +39,7 @@ ROUTES: Sequence[Route] = (
     *entries.ROUTES,
     *checkouts.ROUTES,
     *prices.ROUTES,
+    *costs.ROUTES,
     *webhook_endpoints.ROUTES,
     *verify.ROUTES,
     *ops.ROUTES,

@@ -14,6 +14,7 @@ from app.payments.checkout import Checkouts
 from app.payments.gateway import Gateway
 from app.payments.signals import Signals
 from app.store.catalogue import CatalogueStore
+from app.store.costs import CostStore
 from app.store.db import Database
 from app.store.writer import Writer
 
@@ -25,6 +26,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     config: Config
     db: Database
     catalogue: CatalogueStore
+    costs: CostStore
     writer: Writer
     hub: Hub[Socket]
     relay: Relay

@@ -185,6 +185,7 @@ def _event(change: Change, op: Event, catalogue: Catalogue) -> None:
         change,
         quote,
         op,
+        catalogue,
         event=op.event,
         model=op.model,
         member=op.member,
@@ -208,6 +209,7 @@ def _charge(
     change: Change,
     quote: Quote,
     op: Event | Capture,
+    catalogue: Catalogue,
     *,
     event: str,
     model: str | None,
@@ -216,7 +218,10 @@ def _charge(
     metadata: dict[str, Any] | None,
     captured_from: dict[str, Any] | None = None,
 ) -> None:
-    """Takes what an action costs; `captured_from` tells of the hold that it was captured from."""
+    """Takes what an action costs; `captured_from` tells of the hold that it was captured from.
+
+    What a provider charged for it is what the caller says, else what the catalogue knows.
+    """
     draws = change.burn(quote.credits, lapsed_first=captured_from is not None)
     change.count_spent(quote.credits, member)
     change.enter(
@@ -230,7 +235,7 @@ def _charge(
         quantity=quantity,
         unit_credits=quote.unit_credits,
         price_version=quote.price_version,
-        cost_nanos=op.cost_nanos,
+        cost_nanos=catalogue.cost(event, model, quantity) if op.cost_nanos is None else op.cost_nanos,
         metadata=metadata or None,
         detail=captured_from,
     )
@@ -319,6 +324,7 @@ def _capture(change: Change, op: Capture, catalogue: Catalogue) -> None:
         change,
         quote,
         op,
+        catalogue,
         event=event,
         model=hold.model,
         member=hold.member,

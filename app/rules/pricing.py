@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from app.config import CREDITS_MAX
 from app.errors import InvalidRequest, UnknownEvent
+from app.rules.costs import Cost
 from app.rules.packs import Pack
 
 FLAT_RATE: Final = "*"
@@ -145,15 +146,16 @@ def check_tiers(credits: int, tiers: Sequence[Tier]) -> None:
 
 
 class Catalogue(msgspec.Struct, frozen=True):
-    """The prices in force and the packs on sale. `generation` rises with every change of any of them.
+    """The prices in force, the packs on sale and the costs of events. `generation` rises with every change of any.
 
-    `upcoming` are versions that come into force later, by that time.
+    `upcoming` are versions of prices that come into force later, by that time.
     """
 
     generation: int
     prices: Mapping[str, Price]
     packs: Mapping[str, Pack] = {}
     upcoming: tuple[Price, ...] = ()
+    costs: Mapping[str, Cost] = {}
 
     def at(self, now: int) -> "Catalogue":
         """The catalogue at a time after it was read, in milliseconds since 1970."""
@@ -188,6 +190,11 @@ class Catalogue(msgspec.Struct, frozen=True):
         if price is None:
             raise self._unknown(event)
         return Quote.by(price.rate(model), quantity, price.version, self.label(event))
+
+    def cost(self, event: str, model: str | None, quantity: int) -> int | None:
+        """What an action costs its operator in billionths of a US dollar, None where that is unknown."""
+        cost = self.costs.get(event) or self.costs.get(FLAT_RATE)
+        return None if cost is None else cost.of(model, quantity)
 
     def label(self, event: str) -> str:
         """What a customer reads: the price's label, or the name where it has no price of its own."""

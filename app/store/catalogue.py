@@ -1,4 +1,7 @@
-"""Prices and packs: versions that never change, and a generation that rises with every change."""
+"""Prices and packs: versions that never change, and a generation that rises with every change.
+
+Costs are read with them, and written by `costs`.
+"""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -11,6 +14,7 @@ from sqlalchemy import select
 
 from app.config import Limits
 from app.errors import InvalidRequest, NotFound, Unavailable, VersionConflict
+from app.rules.costs import Cost
 from app.rules.packs import Pack
 from app.rules.pricing import Catalogue, Price, Tier
 from app.rules.times import rfc3339
@@ -22,8 +26,12 @@ from app.store.webhooks import Message, deliveries_of
 
 log = logging.getLogger("chargly.store")
 
-_BUMP: Final = "UPDATE instance SET generation = generation + 1"
+BUMP: Final = "UPDATE instance SET generation = generation + 1"
 """First in a transaction: its lock on the row lets one process at a time change the catalogue."""
+COSTS_IN_FORCE: Final = (
+    "costs AS c WHERE archived = 0 AND version = (SELECT max(version) FROM costs AS d WHERE d.event = c.event)"
+)
+"""For FROM."""
 
 
 PriceStatus = Literal["scheduled", "in_force", "superseded", "withdrawn"]
@@ -59,6 +67,7 @@ class _Decoded(msgspec.Struct):
     prices: list[Price]
     upcoming: list[Price]
     packs: list[Pack]
+    costs: list[Cost]
 
 
 def _in_force(dialect: Dialect) -> str:
@@ -94,11 +103,15 @@ def catalogue_sql(dialect: Dialect) -> str:
             "expires_with_period": dialect.boolean("expires_with_period"),
         }
     )
+    cost = dialect.json_object(
+        {name: name for name in Cost.__struct_fields__} | {"per_model": dialect.document("per_model")}
+    )
     whole = {
         "generation": "(SELECT generation FROM instance)",
         "prices": dialect.json_rows(price, _in_force(dialect)),
         "upcoming": dialect.json_rows(price, _upcoming(dialect)),
         "packs": dialect.json_rows(pack, "packs WHERE archived = 0"),
+        "costs": dialect.json_rows(cost, COSTS_IN_FORCE),
     }
     return f"SELECT {dialect.json_object(whole)}"
 
@@ -111,6 +124,7 @@ def decode_catalogue(text: str) -> Catalogue:
         {price.event: price for price in decoded.prices},
         {pack.code: pack for pack in decoded.packs},
         tuple(sorted(decoded.upcoming, key=lambda price: (price.effective_at, price.version))),
+        {cost.event: cost for cost in decoded.costs},
     )
 
 
@@ -132,7 +146,8 @@ class CatalogueStore:
                 self.current = read
         return self.current
 
-    async def _refresh(self) -> None:
+    async def refresh(self) -> None:
+        """Reads the catalogue again after a change; what is not read now is found by its generation."""
         try:
             await self.fresh()
         except Unavailable:  # the change is written; the writer finds it by its generation
@@ -226,7 +241,7 @@ class CatalogueStore:
         """
 
         def script() -> Script[list[PriceVersion]]:
-            yield _BUMP, ()
+            yield BUMP, ()
             [[now]] = yield f"SELECT {self._db.dialect.now()}", ()
             made = []
             for draft in drafts:
@@ -238,7 +253,7 @@ class CatalogueStore:
             return made
 
         made = await self._db.transact(script)
-        await self._refresh()
+        await self.refresh()
         return made
 
     def _check_counts(self, changed: Sequence[str]) -> Script[None]:
@@ -266,7 +281,7 @@ class CatalogueStore:
         """
 
         def script() -> Script[None]:
-            yield _BUMP, ()
+            yield BUMP, ()
             withdrawn = yield f"{_WITHDRAW} AND version = ? AND effective_at > {now}{_RETURNING}", (event, version)
             if withdrawn:
                 yield deliveries_of(self._db.dialect, [_told_of(_price_version(withdrawn[0]))])
@@ -279,7 +294,7 @@ class CatalogueStore:
 
         now = self._db.dialect.now()
         await self._db.transact(script)
-        await self._refresh()
+        await self.refresh()
 
     async def archive_price(self, event: str, *, actor: str | None = None) -> None:
         """Ends an event's price by a version that says so, and withdraws those to come; what it priced keeps it.
@@ -290,7 +305,7 @@ class CatalogueStore:
         """
 
         def script() -> Script[None]:
-            yield _BUMP, ()
+            yield BUMP, ()
             [[at]] = yield f"SELECT {now}", ()
             in_force = yield f"SELECT {columns} FROM {_in_force(self._db.dialect)} AND event = ?", (event,)
             withdrawn = yield f"{_WITHDRAW} AND effective_at > {now}{_RETURNING}", (event,)
@@ -313,7 +328,7 @@ class CatalogueStore:
 
         columns, now = ", ".join(_VERSION_COLUMNS), self._db.dialect.now()
         await self._db.transact(script)
-        await self._refresh()
+        await self.refresh()
 
     def _latest(self, event: str, expected_version: int | None) -> Script[PriceVersion | None]:
         rows = yield (
@@ -357,7 +372,7 @@ class CatalogueStore:
         row = [*map(_column, astuple(pack)), now_ms()]
 
         def script() -> Script[None]:
-            yield _BUMP, ()
+            yield BUMP, ()
             [[count]] = yield "SELECT count(*) FROM packs WHERE archived = 0 AND code <> ?", (pack.code,)
             if count >= self._limits.packs_max:
                 raise InvalidRequest(f"There may be {self._limits.packs_max} packs at most.", field="code")
@@ -368,7 +383,7 @@ class CatalogueStore:
             yield _PUT_PACK, row
 
         await self._db.transact(script)
-        await self._refresh()
+        await self.refresh()
 
     async def archive_pack(self, code: str) -> None:
         """Takes a pack off sale.
@@ -379,13 +394,13 @@ class CatalogueStore:
         """
 
         def script() -> Script[None]:
-            yield _BUMP, ()
+            yield BUMP, ()
             archived = yield _ARCHIVE_PACK, (now_ms(), code)
             if not archived:
                 raise NotFound(f"There is no pack {code!r}.", pack=code)
 
         await self._db.transact(script)
-        await self._refresh()
+        await self.refresh()
 
 
 _ARCHIVE_PACK: Final = "UPDATE packs SET archived = 1, updated_at = ? WHERE code = ? AND archived = 0 RETURNING code"
@@ -403,7 +418,7 @@ _RETURNING: Final = f" RETURNING {', '.join(_VERSION_COLUMNS)}"
 
 
 def _bump() -> Script[None]:
-    yield _BUMP, ()
+    yield BUMP, ()
 
 
 def _version_of(draft: PriceDraft, version: int, now: int) -> PriceVersion:

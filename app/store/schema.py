@@ -26,7 +26,7 @@ from app.config import BALANCE_MAX
 APPLICATION_ID: Final = 0x43484752
 """`CHGR` in SQLite's header: a file with another one is not ours."""
 
-REVISION: Final = "0005"
+REVISION: Final = "0006"
 """The newest migration, which makes the tables what they are below."""
 
 GRANT_LIVE: Final = "(remaining > 0 OR next_at IS NOT NULL)"
@@ -254,6 +254,20 @@ prices = _table(
     CheckConstraint("credits >= 0", name="credits"),
     CheckConstraint("archived IN (0, 1)", name="archived"),
     Index("prices_by_time", "event", "effective_at", "version"),
+)
+
+costs = _table(
+    "costs",
+    _text("event"),
+    _whole("version"),
+    _whole("nanos", null=True),
+    _text("per_model"),
+    _whole("archived"),
+    _whole("created_at"),
+    _text("actor", null=True),
+    PrimaryKeyConstraint("event", "version"),
+    CheckConstraint("nanos >= 0", name="nanos"),
+    CheckConstraint("archived IN (0, 1)", name="archived"),
 )
 
 packs = _table(

@@ -1,0 +1,162 @@
+"""What events cost their operator: versions that never change, the latest of which is in force."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
+
+from app.config import Limits
+from app.errors import InvalidRequest, NotFound, VersionConflict
+from app.rules.costs import Cost
+from app.store.catalogue import BUMP, COSTS_IN_FORCE, CatalogueStore
+from app.store.db import Database, Script
+from app.store.ids import now_ms
+
+
+class CostVersion(Cost, frozen=True, kw_only=True):
+    """One version of a cost as it is kept; `archived` ends what is known from then on."""
+
+    archived: bool
+    created_at: int
+
+
+class CostDraft(msgspec.Struct, frozen=True, kw_only=True):
+    """A cost to be set; fields as of `Cost`."""
+
+    event: str
+    nanos: int | None
+    per_model: Mapping[str, int] = {}
+
+
+_COLUMNS: Final = CostVersion.__struct_fields__
+_LISTED: Final = ", ".join(_COLUMNS)
+_INSERT: Final = f"INSERT INTO costs ({_LISTED}, actor) VALUES ({', '.join('?' * (len(_COLUMNS) + 1))})"
+
+
+class CostStore:
+    """Reads and changes costs. They are read with the catalogue, whose generation rises with each change.
+
+    Args:
+        db: where they are.
+        catalogue: is read again after a change.
+        limits: how many there may be.
+
+    """
+
+    def __init__(self, db: Database, catalogue: CatalogueStore, limits: Limits) -> None:
+        self._db = db
+        self._catalogue = catalogue
+        self._limits = limits
+
+    async def costs(self) -> list[CostVersion]:
+        """The costs in force, by event."""
+        return [
+            _version(row) for row in await self._db.fetch_all(f"SELECT {_LISTED} FROM {COSTS_IN_FORCE} ORDER BY event")
+        ]
+
+    async def cost(self, event: str) -> CostVersion:
+        """The event's cost in force.
+
+        Raises:
+            NotFound: it has none.
+
+        """
+        row = await self._db.fetch_one(f"SELECT {_LISTED} FROM {COSTS_IN_FORCE} AND event = :event", {"event": event})
+        if row is None:
+            raise _unknown(event)
+        return _version(row)
+
+    async def versions(self, event: str) -> list[CostVersion]:
+        """The versions of an event's cost, newest first, as many as are ever listed."""
+        query = f"SELECT {_LISTED} FROM costs WHERE event = :event ORDER BY version DESC LIMIT :most"
+        values = {"event": event, "most": self._limits.price_versions_listed_max}
+        return [_version(row) for row in await self._db.fetch_all(query, values)]
+
+    async def put_costs(
+        self, drafts: Sequence[CostDraft], *, expected: Mapping[str, int] | None = None, actor: str | None = None
+    ) -> list[CostVersion]:
+        """Makes new versions of costs, all or none: events from now on cost so much where they do not say it.
+
+        Args:
+            drafts: what they say; one for an event.
+            expected: by event, the version that the writer has seen, 0 for none.
+            actor: the name of the key that changes them.
+
+        Raises:
+            VersionConflict: another version is the latest.
+            InvalidRequest: there are as many costs as there may be.
+
+        """
+
+        def script() -> Script[list[CostVersion]]:
+            yield BUMP, ()
+            made = []
+            for draft in drafts:
+                latest = yield from _latest(draft.event)
+                version = latest.version if latest else 0
+                seen = (expected or {}).get(draft.event, version)
+                if seen != version:
+                    raise VersionConflict(
+                        f"The latest version of what {draft.event!r} costs is {version}, not {seen}.",
+                        expected_version=seen,
+                        version=version,
+                    )
+                made.append(
+                    CostVersion(
+                        event=draft.event,
+                        version=version + 1,
+                        nanos=draft.nanos,
+                        per_model=dict(draft.per_model),
+                        archived=False,
+                        created_at=now_ms(),
+                    )
+                )
+                yield _INSERT, _row(made[-1], actor)
+            [[count]] = yield f"SELECT count(*) FROM {COSTS_IN_FORCE}", ()
+            if count > self._limits.prices_max:
+                raise InvalidRequest(f"There may be {self._limits.prices_max} costs at most.", field="event")
+            return made
+
+        made = await self._db.transact(script)
+        await self._catalogue.refresh()
+        return made
+
+    async def archive_cost(self, event: str, *, actor: str | None = None) -> None:
+        """Ends what is known of an event's cost; events before keep theirs.
+
+        Raises:
+            NotFound: it has none in force.
+
+        """
+
+        def script() -> Script[None]:
+            yield BUMP, ()
+            latest = yield from _latest(event)
+            if latest is None or latest.archived:
+                raise _unknown(event)
+            ended = replace(latest, version=latest.version + 1, archived=True, created_at=now_ms())
+            yield _INSERT, _row(ended, actor)
+
+        await self._db.transact(script)
+        await self._catalogue.refresh()
+
+
+def _latest(event: str) -> Script[CostVersion | None]:
+    rows = yield f"SELECT {_LISTED} FROM costs WHERE event = ? ORDER BY version DESC LIMIT 1", (event,)
+    return _version(rows[0]) if rows else None
+
+
+def _unknown(event: str) -> NotFound:
+    return NotFound(f"Nothing is known of what {event!r} costs by itself.", event=event)
+
+
+def _row(version: CostVersion, actor: str | None) -> list[Any]:
+    per_model = msgspec.json.encode(version.per_model, order="deterministic").decode()
+    return [version.event, version.version, version.nanos, per_model, int(version.archived), version.created_at, actor]
+
+
+def _version(row: Sequence[Any]) -> CostVersion:
+    columns = dict(zip(_COLUMNS, (row[at] for at in range(len(_COLUMNS))), strict=True))
+    columns["per_model"] = msgspec.json.decode(columns["per_model"], type=dict[str, int])
+    return CostVersion(**columns | {"archived": bool(columns["archived"])})
