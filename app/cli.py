@@ -16,6 +16,7 @@ from app.commands.backing_up import backup_command
 from app.commands.console import AsJSON, say, show, with_open
 from app.commands.keys import keys
 from app.commands.ledger import export_command, import_command
+from app.commands.prices import prices
 from app.commands.verifying import verify_command
 from app.commands.widget import widget_command
 from app.config import WORKERS_MAX, Config, load, url_host
@@ -34,6 +35,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
 )
 cli.add_typer(keys, name="keys")
+cli.add_typer(prices, name="prices")
 cli.command("backup")(backup_command)
 cli.command("export")(export_command)
 cli.command("import")(import_command)

@@ -77,6 +77,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     prices_upcoming_max: int = 20
     tiers_per_price_max: int = 20
     prices_seconds_between: float = 1.0
+    price_file_bytes_max: int = 1 << 20
     packs_max: int = 200
     currencies_per_pack_max: int = 50
 

@@ -8,6 +8,7 @@ from app.api import fields
 from app.api.auth import Access
 from app.api.fields import Name, Strict
 from app.api.http import Answer, Call, Route
+from app.config import Limits
 from app.errors import InvalidRequest, NotFound, VersionConflict
 from app.rules.times import rfc3339
 from app.store.costs import CostDraft, CostVersion
@@ -77,19 +78,28 @@ async def list_versions(call: Call) -> Answer:
 async def put_cost(call: Call) -> Answer:
     """Makes a new version of a cost, for the events from now on."""
     body: CostRequest = call.body
-    models_max = call.services.config.limits.models_per_price_max
-    if len(body.per_model) > models_max:
-        raise InvalidRequest(f"per_model: {models_max} models at most.", field="per_model")
-    if body.cost_usd is None and not body.per_model:
-        raise InvalidRequest("cost_usd: the cost of a unit, or per_model the cost by model.", field="cost_usd")
-    per_model = {}
-    for model, text in body.per_model.items():
-        fields.printable(model, "per_model")
-        per_model[model] = fields.nanos_of(text, f"per_model.{model}")
-    draft = CostDraft(event=_event(call), nanos=fields.usd_nanos(body.cost_usd), per_model=per_model)
+    draft = draft_of(_event(call), body, call.services.config.limits)
     expected = {} if body.expected_version is None else {draft.event: body.expected_version}
     [made] = await call.services.costs.put_costs([draft], expected=expected, actor=call.actor)
     return Answer(cost_answer(made), 201 if made.version == 1 else 200)
+
+
+def draft_of(event: str, cost: CostRequest, limits: Limits) -> CostDraft:
+    """The cost that somebody sets, checked.
+
+    Raises:
+        InvalidRequest: names the field.
+
+    """
+    if len(cost.per_model) > limits.models_per_price_max:
+        raise InvalidRequest(f"per_model: {limits.models_per_price_max} models at most.", field="per_model")
+    if cost.cost_usd is None and not cost.per_model:
+        raise InvalidRequest("cost_usd: the cost of a unit, or per_model the cost by model.", field="cost_usd")
+    per_model = {}
+    for model, text in cost.per_model.items():
+        fields.printable(model, "per_model")
+        per_model[model] = fields.nanos_of(text, f"per_model.{model}")
+    return CostDraft(event=event, nanos=fields.usd_nanos(cost.cost_usd), per_model=per_model)
 
 
 async def archive_cost(call: Call) -> Answer:

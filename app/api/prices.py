@@ -10,6 +10,7 @@ from app.api import fields
 from app.api.auth import Access
 from app.api.fields import Credits, Currency, Days, MinorUnits, Name, Quantity, Strict, StripeId, UnitCredits
 from app.api.http import Answer, Call, Route
+from app.config import Limits
 from app.errors import InvalidRequest, NotFound, VersionConflict
 from app.rules.packs import Pack, check_amount
 from app.rules.pricing import Tier, check_tiers
@@ -179,32 +180,40 @@ async def list_versions(call: Call) -> Answer:
 async def put_price(call: Call) -> Answer:
     """Makes a new version of a price. Balances do not move."""
     body: PriceRequest = call.body
-    limits = call.services.config.limits
-    event = _event(call)
-    if len(body.per_model) > limits.models_per_price_max:
-        raise InvalidRequest(f"per_model: {limits.models_per_price_max} models at most.", field="per_model")
-    for model in body.per_model:
-        fields.printable(model, "per_model")
-    tiers = tuple(Tier(tier.up_to, tier.credits) for tier in body.tiers or ())
-    if len(tiers) > limits.tiers_per_price_max:
-        raise InvalidRequest(f"tiers: {limits.tiers_per_price_max} at most.", field="tiers")
-    check_tiers(body.credits, tiers)
     made = await call.services.catalogue.put_price(
-        PriceDraft(
-            event=event,
-            credits=body.credits,
-            label=fields.printable(body.label, "label") or event,
-            per_model=body.per_model,
-            tiers=tiers,
-            minimum=body.minimum,
-            effective_at=fields.time_of(body.effective_at, "effective_at"),
-        ),
+        draft_of(_event(call), body, call.services.config.limits),
         expected_version=body.expected_version,
         actor=call.actor,
     )
     _tell(call)
     status: PriceStatus = "in_force" if body.effective_at is None else "scheduled"
     return Answer(price_answer(made, status), 201 if made.version == 1 else 200)
+
+
+def draft_of(event: str, price: PriceRequest, limits: Limits) -> PriceDraft:
+    """The price that somebody asks for, checked.
+
+    Raises:
+        InvalidRequest: names the field.
+
+    """
+    if len(price.per_model) > limits.models_per_price_max:
+        raise InvalidRequest(f"per_model: {limits.models_per_price_max} models at most.", field="per_model")
+    for model in price.per_model:
+        fields.printable(model, "per_model")
+    tiers = tuple(Tier(tier.up_to, tier.credits) for tier in price.tiers or ())
+    if len(tiers) > limits.tiers_per_price_max:
+        raise InvalidRequest(f"tiers: {limits.tiers_per_price_max} at most.", field="tiers")
+    check_tiers(price.credits, tiers)
+    return PriceDraft(
+        event=event,
+        credits=price.credits,
+        label=fields.printable(price.label, "label") or event,
+        per_model=price.per_model,
+        tiers=tiers,
+        minimum=price.minimum,
+        effective_at=fields.time_of(price.effective_at, "effective_at"),
+    )
 
 
 async def withdraw_price(call: Call) -> Answer:

@@ -242,18 +242,25 @@ class CatalogueStore:
 
         def script() -> Script[list[PriceVersion]]:
             yield BUMP, ()
-            [[now]] = yield f"SELECT {self._db.dialect.now()}", ()
-            made = []
-            for draft in drafts:
-                latest = yield from self._latest(draft.event, (expected or {}).get(draft.event))
-                made.append(_version_of(draft, latest.version + 1 if latest else 1, now))
-                yield _INSERT_PRICE, [*map(_column, astuple(made[-1])), actor]
-            yield from self._check_counts([draft.event for draft in drafts])
-            yield deliveries_of(self._db.dialect, [_told_of(version) for version in made])
-            return made
+            return (yield from self.making(drafts, expected or {}, actor))
 
         made = await self._db.transact(script)
         await self.refresh()
+        return made
+
+    def making(
+        self, drafts: Sequence[PriceDraft], expected: Mapping[str, int], actor: str | None
+    ) -> Script[list[PriceVersion]]:
+        """The part of a transaction that makes new versions, once it has raised the generation; as `put_prices`."""
+        [[now]] = yield f"SELECT {self._db.dialect.now()}", ()
+        made = []
+        for draft in drafts:
+            latest = yield from self._latest(draft.event, expected.get(draft.event))
+            made.append(_version_of(draft, latest.version + 1 if latest else 1, now))
+            yield _INSERT_PRICE, [*map(_column, astuple(made[-1])), actor]
+        yield from self._check_counts([draft.event for draft in drafts])
+        if made:
+            yield deliveries_of(self._db.dialect, [_told_of(version) for version in made])
         return made
 
     def _check_counts(self, changed: Sequence[str]) -> Script[None]:

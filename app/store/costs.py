@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from app.config import Limits
 from app.errors import InvalidRequest, NotFound, VersionConflict
 from app.rules.costs import Cost
-from app.store.catalogue import BUMP, COSTS_IN_FORCE, CatalogueStore
+from app.store.catalogue import BUMP, COSTS_IN_FORCE, CatalogueStore, PriceDraft
 from app.store.db import Database, Script
 from app.store.ids import now_ms
 
@@ -91,35 +91,76 @@ class CostStore:
 
         def script() -> Script[list[CostVersion]]:
             yield BUMP, ()
-            made = []
-            for draft in drafts:
-                latest = yield from _latest(draft.event)
-                version = latest.version if latest else 0
-                seen = (expected or {}).get(draft.event, version)
-                if seen != version:
-                    raise VersionConflict(
-                        f"The latest version of what {draft.event!r} costs is {version}, not {seen}.",
-                        expected_version=seen,
-                        version=version,
-                    )
-                made.append(
-                    CostVersion(
-                        event=draft.event,
-                        version=version + 1,
-                        nanos=draft.nanos,
-                        per_model=dict(draft.per_model),
-                        archived=False,
-                        created_at=now_ms(),
-                    )
-                )
-                yield _INSERT, _row(made[-1], actor)
-            [[count]] = yield f"SELECT count(*) FROM {COSTS_IN_FORCE}", ()
-            if count > self._limits.prices_max:
-                raise InvalidRequest(f"There may be {self._limits.prices_max} costs at most.", field="event")
-            return made
+            return (yield from self._making(drafts, expected or {}, actor))
 
         made = await self._db.transact(script)
         await self._catalogue.refresh()
+        return made
+
+    async def put_all(
+        self,
+        prices: Sequence[PriceDraft],
+        costs: Sequence[CostDraft],
+        *,
+        seen_generation: int,
+        actor: str | None,
+    ) -> None:
+        """Makes new versions of prices and costs, all or none.
+
+        Args:
+            prices: one for an event.
+            costs: one for an event.
+            seen_generation: the catalogue's, as the writer has seen it.
+            actor: the name of what changes them.
+
+        Raises:
+            VersionConflict: somebody has changed the catalogue since.
+            InvalidRequest: as of `put_prices` and `put_costs`.
+
+        """
+
+        def script() -> Script[None]:
+            [[generation]] = yield f"{BUMP} RETURNING generation", ()
+            if generation != seen_generation + 1:
+                raise VersionConflict(
+                    "Prices or costs were changed meanwhile: look again.",
+                    expected_version=seen_generation,
+                    version=generation - 1,
+                )
+            yield from self._catalogue.making(prices, {}, actor)
+            yield from self._making(costs, {}, actor)
+
+        await self._db.transact(script)
+        await self._catalogue.refresh()
+
+    def _making(
+        self, drafts: Sequence[CostDraft], expected: Mapping[str, int], actor: str | None
+    ) -> Script[list[CostVersion]]:
+        made = []
+        for draft in drafts:
+            latest = yield from _latest(draft.event)
+            version = latest.version if latest else 0
+            seen = expected.get(draft.event, version)
+            if seen != version:
+                raise VersionConflict(
+                    f"The latest version of what {draft.event!r} costs is {version}, not {seen}.",
+                    expected_version=seen,
+                    version=version,
+                )
+            made.append(
+                CostVersion(
+                    event=draft.event,
+                    version=version + 1,
+                    nanos=draft.nanos,
+                    per_model=dict(draft.per_model),
+                    archived=False,
+                    created_at=now_ms(),
+                )
+            )
+            yield _INSERT, _row(made[-1], actor)
+        [[count]] = yield f"SELECT count(*) FROM {COSTS_IN_FORCE}", ()
+        if count > self._limits.prices_max:
+            raise InvalidRequest(f"There may be {self._limits.prices_max} costs at most.", field="event")
         return made
 
     async def archive_cost(self, event: str, *, actor: str | None = None) -> None:
