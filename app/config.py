@@ -187,6 +187,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     deliveries_kept_seconds: float = 2_592_000.0
     deliveries_swept_at_once: int = 1_000
     deliveries_counted_max: int = 100_000
+    usage_seconds_between: float = 1.0
+    usage_batches_at_once: int = 16
+    usage_entries_at_once: int = 2_000
+    usage_catch_ups_max: int = 50
+    usage_periods_max: int = 2_000
+    usage_rows_max: int = 10_000
     upkeep_seconds_between: float = 60.0
     grant_expiring_seconds: float = 259_200.0
     grants_told_at_once: int = 500
@@ -222,6 +228,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     top_up_url: str | None = None
     public_url: str | None = None
     welcome_credits: int = 0
+    usd_rates: Mapping[str, int] = {}
+    """Billionths of a US dollar for one major unit of a currency."""
     sockets_per_address: int = 1_000
     stripe_secret_key: str | None = None
     stripe_webhook_secrets: tuple[str, ...] = ()
@@ -265,6 +273,7 @@ def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = Path(".
         top_up_url=env.web_address("CHARGLY_TOP_UP_URL"),
         public_url=env.web_address("CHARGLY_PUBLIC_URL"),
         welcome_credits=env.integer("CHARGLY_WELCOME_CREDITS", default=0, low=0, high=CREDITS_MAX),
+        usd_rates=env.rates("CHARGLY_USD_RATES"),
         sockets_per_address=env.integer("CHARGLY_SOCKETS_PER_ADDRESS", default=1_000, low=0, high=1_000_000),
         stripe_secret_key=env.secret("STRIPE_SECRET_KEY"),
         stripe_webhook_secrets=env.secrets("STRIPE_WEBHOOK_SECRET", prefix="whsec_", most=2),
@@ -378,6 +387,20 @@ class _Environment:
         if text not in (None, "true", "false"):
             raise StartRefused(f"{name} must be true or false, and it is {text[:40]!r}.")
         return text == "true"
+
+    def rates(self, name: str) -> dict[str, int]:
+        """Currencies and what one is in US dollars, such as `eur=1.08`, in billionths."""
+        rates = {}
+        for part in self.parts(name):
+            match = re.fullmatch(r"([a-z]{3})\s*=\s*(\d{1,6})(?:\.(\d{1,9}))?", part)
+            nanos = int(match[2]) * 10**9 + int((match[3] or "").ljust(9, "0")) if match else 0
+            if match is None or not nanos or match[1] == "usd":
+                raise StartRefused(
+                    f"{name} must list what one of a currency is in US dollars, such as eur=1.08,jpy=0.0067, "
+                    f"and one is {part[:40]!r}."
+                )
+            rates[match[1]] = nanos
+        return rates
 
     def secret(self, name: str, *, prefix: str = "", length_min: int = 1, length_max: int | None = None) -> str | None:
         text = self.text(name)

@@ -33,6 +33,7 @@ async def running(services: Services) -> AsyncIterator[None]:
     charging = Lease(services.db, "charging", services.name, limits)
     asking = Lease(services.db, "asking", services.name, limits)
     delivering = Lease(services.db, "deliveries", services.name, limits)
+    adding_up = Lease(services.db, "usage", services.name, limits)
     keeping = Lease(services.db, "upkeep", services.name, limits)
     loops = (
         _every(limits.settle_seconds_between, "settling", partial(settle_due_wallets, services, settling)),
@@ -40,6 +41,7 @@ async def running(services: Services) -> AsyncIterator[None]:
         _every(limits.auto_top_up_seconds_between, "charging", partial(charge_due, services, charging)),
         _every(limits.stripe_asks_seconds_between, "asking", partial(ask_stripe, services, asking)),
         _every(limits.deliveries_seconds_between, "delivering", partial(deliver_webhooks, delivering, deliverer)),
+        _every(limits.usage_seconds_between, "usage", partial(add_up_usage, services, adding_up)),
         _every(limits.upkeep_seconds_between, "upkeep", partial(keep_up, keeping, upkeep)),
         _every(limits.metrics_seconds_between, "sampling", partial(sample_metrics, services)),
     )
@@ -51,7 +53,7 @@ async def running(services: Services) -> AsyncIterator[None]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await deliverer.close()
-        for lease in (settling, charging, asking, delivering, keeping):
+        for lease in (settling, charging, asking, delivering, adding_up, keeping):
             with contextlib.suppress(ChargeError):  # the database is away; the lease ends by itself
                 await lease.give_back()
 
@@ -95,6 +97,13 @@ async def deliver_webhooks(lease: Lease, deliverer: Deliverer) -> None:
         if not await deliverer.turn():
             return
     await deliverer.settle()
+
+
+async def add_up_usage(services: Services, lease: Lease) -> None:
+    """Adds up usage. What two add up counts once."""
+    while await lease.held():
+        if await services.usage.catch_up():
+            return
 
 
 async def keep_up(lease: Lease, upkeep: Upkeep) -> None:

@@ -33,6 +33,7 @@ from app.store.costs import CostStore
 from app.store.db import Database
 from app.store.instance import read_instance, read_revision
 from app.store.schema import REVISION
+from app.store.usage import UsageStore
 from app.store.writer import Writer
 
 MoreRoutes = Callable[[Services], Sequence[BaseRoute]]
@@ -130,6 +131,7 @@ async def _services(config: Config, metrics: Metrics) -> AsyncIterator[Services]
                 config=config,
                 db=db,
                 catalogue=catalogue,
+                usage=UsageStore(db, config.limits),
                 costs=CostStore(db, catalogue, config.limits),
                 writer=writer,
                 hub=hub,

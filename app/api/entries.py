@@ -57,7 +57,7 @@ async def list_entries(call: Call) -> Answer:
     customer_id = fields.path_customer(call)
     await existing_wallet(call.services.db, call.services.writer, customer_id)
     wanted = _filter(call)
-    if _wants_csv(call):
+    if fields.wants_csv(call):
         return _csv(call, customer_id, wanted)
     found, before = await reads.entries(
         call.services.db, customer_id, wanted, limit=fields.limit(call), before=_before(call)
@@ -88,10 +88,6 @@ def _before(call: Call) -> int | None:
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise InvalidRequest("cursor: take it from next_cursor as it is.", field="cursor")
     return int(text)
-
-
-def _wants_csv(call: Call) -> bool:
-    return call.headers.get(b"accept", b"").startswith(b"text/csv")
 
 
 def _shown(call: Call, entry: Entry) -> PublicEntry:

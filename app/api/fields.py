@@ -185,6 +185,11 @@ def dollars(nanos: int) -> str:
     return ("-" if nanos < 0 else "") + f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
 
 
+def wants_csv(call: Call) -> bool:
+    """Whether a list is asked for as CSV."""
+    return call.headers.get(b"accept", b"").startswith(b"text/csv")
+
+
 def limit(call: Call) -> int:
     """How many rows a list answers with.
 

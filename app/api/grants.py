@@ -34,7 +34,10 @@ class GrantAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GrantRequest(Strict, frozen=True, kw_only=True):
-    """Credits to give: now or from a time on, for ever or until one, once or again and again."""
+    """Credits to give: now or from a time on, for ever or until one, once or again and again.
+
+    `usd_value` is the money that paid ones stand for, each time.
+    """
 
     credits: Credits
     category: Category
@@ -44,6 +47,7 @@ class GrantRequest(Strict, frozen=True, kw_only=True):
     expires_at: str | None = None
     every: Per | None = None
     rollover: Rollover | None = None
+    usd_value: str | None = None
     idempotency_key: str | None = None
 
 
@@ -84,6 +88,8 @@ async def add_grant(call: Call) -> Answer:
     customer_id = fields.path_customer(call)
     if body.rollover is not None and body.every is None:
         raise InvalidRequest("rollover: it goes with every, for a grant that comes again.", field="rollover")
+    if body.usd_value is not None and body.category != "paid":
+        raise InvalidRequest("usd_value: promotional credits earn nothing.", field="usd_value")
     key, request_hash = call.idempotency()
     outcome = await call.services.writer.submit(
         AddGrant(
@@ -100,6 +106,7 @@ async def add_grant(call: Call) -> Answer:
             expires_at=fields.time_of(body.expires_at, "expires_at"),
             every=body.every,
             rollover=body.rollover,
+            usd_nanos=fields.usd_nanos(body.usd_value, "usd_value"),
         )
     )
     return Answer(_as_entered(outcome.entry), 201, REPLAYED if outcome.replayed else ())

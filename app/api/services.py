@@ -16,6 +16,7 @@ from app.payments.signals import Signals
 from app.store.catalogue import CatalogueStore
 from app.store.costs import CostStore
 from app.store.db import Database
+from app.store.usage import UsageStore
 from app.store.writer import Writer
 
 
@@ -27,6 +28,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     db: Database
     catalogue: CatalogueStore
     costs: CostStore
+    usage: UsageStore
     writer: Writer
     hub: Hub[Socket]
     relay: Relay

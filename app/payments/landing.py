@@ -27,6 +27,7 @@ class Landing:
         self._writer = writer
         self._gateway = gateway
         self._tries_max = config.limits.stripe_rereads_max
+        self._usd_rates = config.usd_rates
 
     async def by_session(self, checkout: Checkout, session: Session) -> None:
         """Brings a checkout to what its page at Stripe says.
@@ -155,6 +156,7 @@ class Landing:
                 paid=paid,
                 payment_intent=intent_id,
                 card_saved=card_saved,
+                usd_rate=self._usd_rates.get(checkout.currency),
             )
         )
         return not outcome.replayed

@@ -13,6 +13,7 @@ The promises that hold after every call:
 """
 
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any, Final
 
 import msgspec
@@ -61,6 +62,7 @@ from app.rules.pricing import Catalogue, Quote
 from app.rules.settling import columns_of, ends_of_period, label_of, settle, take_lapsed, take_needless
 from app.rules.taking_back import ask_refund, take_back
 from app.rules.wallet import Applied, Entry, Grant, Hold, State, Wallet
+from app.rules.worth import Worth, of_money, of_packs
 
 CAPTURE_EVENT: Final = "hold.capture"
 """What a capture is entered as where neither it nor its hold names an event."""
@@ -380,7 +382,7 @@ def _not_open(status: str) -> HoldNotOpen:
 # Grants and corrections
 
 
-def _add_grant(change: Change, op: AddGrant, _: Catalogue) -> None:
+def _add_grant(change: Change, op: AddGrant, catalogue: Catalogue) -> None:
     change.check_number_of_grants()
     starts = change.now if op.effective_at is None else max(op.effective_at, change.now)
     _check_times(op, starts, change.now)
@@ -396,6 +398,7 @@ def _add_grant(change: Change, op: AddGrant, _: Catalogue) -> None:
         created_at=change.now,
         effective_at=starts,
         expires_at=op.expires_at,
+        **_columns(_worth_of_grant(op, catalogue)),
     )
     if op.every is not None:
         grant = _recurring(grant, op)
@@ -406,6 +409,18 @@ def _add_grant(change: Change, op: AddGrant, _: Catalogue) -> None:
     grant, draws = change.bring_in(grant)
     detail = {"grant": msgspec.structs.asdict(grant)}
     change.enter("grant", label_of(grant), op.credits, draws=draws, reason=op.reason, detail=detail)
+
+
+def _worth_of_grant(op: AddGrant, catalogue: Catalogue) -> Worth | None:
+    if op.category != "paid":
+        return None
+    if op.usd_nanos is not None:
+        return Worth(round(Fraction(op.usd_nanos, op.credits)), "usd")
+    return of_packs(catalogue.packs.values())
+
+
+def _columns(worth: Worth | None) -> dict[str, Any]:
+    return {} if worth is None else {"worth_nanos": worth.nanos, "worth_currency": worth.currency}
 
 
 def _check_times(op: AddGrant, starts: int, now: int) -> None:
@@ -481,6 +496,8 @@ def _top_up(change: Change, op: TopUp, _: Catalogue) -> None:
         amount=op.amount,
         currency=op.currency,
         expires_at=op.expires_at,
+        # Tax on top is nobody's revenue, and what a promotion took off was never paid.
+        **_columns(of_money(min(op.amount, op.paid), op.currency, op.credits, op.usd_rate)),
     )
     if op.bonus_credits:
         bonus_id = grant_id_for(op.id, "b")

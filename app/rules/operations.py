@@ -78,7 +78,10 @@ class Release(Operation, frozen=True, kw_only=True):
 
 
 class AddGrant(Operation, frozen=True, kw_only=True):
-    """Credits given by hand, from `effective_at` (now by default) until `expires_at`; `every` gives them again."""
+    """Credits given by hand, from `effective_at` (now by default) until `expires_at`; `every` gives them again.
+
+    Paid ones are worth `usd_nanos` in all, in billionths of a US dollar; by default what the packs on sale ask for.
+    """
 
     credits: int
     category: Category
@@ -88,6 +91,7 @@ class AddGrant(Operation, frozen=True, kw_only=True):
     expires_at: int | None = None
     every: Per | None = None
     rollover: Rollover | None = None
+    usd_nanos: int | None = None
 
 
 class VoidGrant(Operation, frozen=True, kw_only=True):
@@ -116,7 +120,7 @@ class TopUp(Operation, frozen=True, kw_only=True):
 
     `amount` in minor units of `currency` is what they cost, and `paid` what was charged in all, with tax and less what
     a promotion took off. `payment_intent` names the payment, if there was one. With `card_saved` the payment left a
-    card that the wallet may charge.
+    card that the wallet may charge. `usd_rate` is what one major unit of the currency is in billionths of a US dollar.
     """
 
     credits: int
@@ -132,6 +136,7 @@ class TopUp(Operation, frozen=True, kw_only=True):
     paid: int = 0
     payment_intent: str | None = None
     card_saved: bool = False
+    usd_rate: int | None = None
 
 
 class FailTopUp(Operation, frozen=True, kw_only=True):

@@ -184,6 +184,7 @@ def _come_again(change: Change, grant: Grant, at: int) -> list[Due]:
         credits=credits,
         remaining=credits,
         debt_paid=0,
+        lapsed=0,
         source=first,
         created_at=change.now,
         effective_at=at,

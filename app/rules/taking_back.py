@@ -56,7 +56,11 @@ def take_back(change: Change, op: TakeBack, _: Catalogue) -> None:
     kind = _kind(op, before, is_taking=is_taking)
     words = "Refund undone" if kind == "refund" and not is_taking else _WORDS[kind]
     detail = _said(op)
-    change.enter(kind, f"{words}: {op.description}", credits, draws=draws, detail=detail)
+    after = change.grant(bought.id)
+    assert after is not None
+    # Of what was spent of it, so much is not paid for any more; below zero, more was spent or it is paid for again.
+    unpaid = _paid_and_spent(bought) - _paid_and_spent(after)
+    change.enter(kind, f"{words}: {op.description}", credits, draws=draws, detail=detail | {"unpaid": unpaid})
     change.tell("top_up.refunded", {**detail, "currency": bought.currency, "credits": credits, "reason": kind})
     if kind == "dispute" or (is_taking and op.purchase == "auto_top_up"):
         auto_top_up.stop(change, "disputed" if kind == "dispute" else "refunded")
@@ -76,6 +80,12 @@ def refundable(charged: int, refunded: int, disputed: int) -> int:
 def _said(op: TakeBack) -> dict[str, Any]:
     """What an entry keeps of the money, and what is told of it."""
     return {"checkout_id": op.checkout_id, "amount_refunded": op.refunded, "amount_disputed": op.disputed}
+
+
+def _paid_and_spent(grant: Grant) -> int:
+    """Credits of a grant that were spent, and whose money stayed."""
+    taken = grant.taken or _NOTHING
+    return grant.credits - grant.remaining - grant.lapsed - taken.drawn - taken.owed
 
 
 def _note(change: Change, bought: Grant, op: TakeBack) -> None:

@@ -69,7 +69,8 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `debt_paid` how many of its credits went to a debt of the wallet. One that is expired or voided keeps in
     `remaining` what the holds that were open then may still need; `lapsed` is what expired or was withdrawn of it. Of
     a recurring one (`every`), the newest has `next_at`; `anchor_at` is where its periods are counted from, `period`
-    its number, `ends_at` where they end.
+    its number, `ends_at` where they end. Each credit is worth `worth_nanos` billionths of `worth_currency`; None is one
+    that earns nothing, or nobody knows what.
     """
 
     id: str
@@ -94,6 +95,8 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ends_at: int | None = None
     lapsed: int = 0
     taken: Taken | None = None
+    worth_nanos: int | None = None
+    worth_currency: str | None = None
 
     @property
     def has_ended(self) -> bool:

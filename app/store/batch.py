@@ -51,6 +51,7 @@ from app.store.statements import (
     wallet_moves,
     wallet_row,
 )
+from app.store.usage import noted
 from app.store.wallet_cache import Ground, WalletCache
 from app.store.webhooks import Message, deliveries_of, position_of
 
@@ -328,6 +329,8 @@ class _Batch:
         yield from sql.holds_upsert.statements([hold_row(id, hold) for (id, _), hold in self._holds.items()])
         yield from sql.members_upsert.statements([(id, *astuple(one)) for (id, _), one in self._members.items()])
         yield from sql.entries_insert.statements([entry_row(entry) for entry in self._entries])
+        if (note := noted(self._entries)) is not None:
+            yield note
 
     def consequences(self, dialect: Dialect) -> Iterator[Statement]:
         """What operations lead to beside the ledger: checkouts that move or are to be made, and what is to be told."""

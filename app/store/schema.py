@@ -26,7 +26,7 @@ from app.config import BALANCE_MAX
 APPLICATION_ID: Final = 0x43484752
 """`CHGR` in SQLite's header: a file with another one is not ours."""
 
-REVISION: Final = "0006"
+REVISION: Final = "0007"
 """The newest migration, which makes the tables what they are below."""
 
 GRANT_LIVE: Final = "(remaining > 0 OR next_at IS NOT NULL)"
@@ -149,6 +149,8 @@ grants = _table(
     _whole("ends_at", null=True),
     _whole("lapsed", default=0),
     _text("taken", null=True),
+    _whole("worth_nanos", null=True),
+    _text("worth_currency", null=True),
     PrimaryKeyConstraint("customer_id", "id"),
     ForeignKeyConstraint(["customer_id"], ["wallets.customer_id"]),
     CheckConstraint("remaining BETWEEN 0 AND credits", name="remaining"),
@@ -234,6 +236,59 @@ entries = _table(
         sqlite_where=text("idempotency_key IS NOT NULL"),
         postgresql_where=text("idempotency_key IS NOT NULL"),
     ),
+)
+
+USAGE_SUMS: Final = (
+    "count",
+    "reversed",
+    "quantity",
+    "credits",
+    "costed",
+    "cost_nanos",
+    "paid_credits",
+    "revenue_nanos",
+)
+"""What is added up of usage; beside it are the least and the most that one unit cost."""
+
+
+def _usage_sums() -> list[Column[int]]:
+    return [*map(_whole, USAGE_SUMS), _whole("cost_low", null=True), _whole("cost_high", null=True)]
+
+
+# Which entries are not added up yet: as JSON, each wallet with the first and the last version of a batch.
+usage_pending = _table("usage_pending", _text("id"), _text("wallets"), PrimaryKeyConstraint("id"))
+
+usage_hours = _table(
+    "usage_hours",
+    _whole("hour"),
+    _text("event"),
+    _text("model"),
+    _text("currency"),
+    *_usage_sums(),
+    PrimaryKeyConstraint("hour", "event", "model", "currency"),
+)
+
+usage_of_wallets = _table(
+    "usage_of_wallets",
+    _text("customer_id"),
+    _whole("hour"),
+    _text("event"),
+    _text("model"),
+    _text("member"),
+    _text("currency"),
+    *_usage_sums(),
+    PrimaryKeyConstraint("customer_id", "hour", "event", "model", "member", "currency"),
+    Index("usage_of_wallets_by_hour", "hour"),
+)
+
+credit_flows = _table(
+    "credit_flows",
+    _whole("hour"),
+    _text("kind"),
+    _whole("entries"),
+    _whole("credits_in"),
+    _whole("credits_out"),
+    PrimaryKeyConstraint("hour", "kind"),
 )
 
 prices = _table(

@@ -308,6 +308,7 @@ class Tables:
             expires_at=ends,
             every=every,
             rollover="all" if every and all else None,
+            usd_nanos=credits * 7_000_000 if paid else None,
         )
         if self.submit(operation, self.model.refusals_of_grant(starts, ends)):
             self.model.grant(
@@ -338,7 +339,8 @@ class Tables:
             checkout_id=id.replace("top", "co"),
             description="Starter",
             amount=CHARGED,
-            currency="usd",
+            currency="eur",
+            paid=CHARGED,
             bonus_credits=bonus,
             bonus_days=days,
             expires_at=ends,

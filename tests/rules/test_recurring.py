@@ -49,6 +49,17 @@ def test_what_rolls_over_stays_beside_what_comes() -> None:
     assert [one.expires_at for one in applied.state.grants] == [None, None]
 
 
+def test_what_lapsed_of_a_period_has_not_lapsed_of_the_next() -> None:
+    first, second = done(DAILY, settle(), NOW + DAY).grants
+    assert (first.lapsed, second.lapsed) == (10, 0)
+
+
+def test_what_comes_again_is_worth_as_much() -> None:
+    state = after(grant(10, every="day", category="paid", usd_nanos=30))
+    [came] = [one for one in done(state, settle(), NOW + DAY).grants if one.period]
+    assert (came.worth_nanos, came.worth_currency) == (3, "usd")
+
+
 def test_a_grant_of_the_31st_comes_on_the_last_day_of_a_shorter_month_and_on_the_31st_again() -> None:
     state = after(grant(10, every="month"), now=at("2026-01-31T10:00"))
     came = []

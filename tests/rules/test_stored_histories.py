@@ -7,6 +7,7 @@ wallet that is known whole.
 import os
 import sqlite3
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -21,8 +22,10 @@ from rules.test_ledger_histories import STARTS_AT, STEPS_OF_EACH, Histories
 from app.config import Config
 from app.errors import ChargeError
 from app.rules.operations import Operation
+from app.rules.usage import flows_of, used_by
 from app.rules.wallet import Applied
-from app.store import batch
+from app.rules.worth import Worth
+from app.store import batch, usage
 from app.store.dialect import SQLITE
 from app.store.migrate import migrate
 from app.store.statements import encode_document
@@ -58,8 +61,72 @@ class StoredHistories(Histories):
         self.patched.setattr(batch.time, "time_ns", lambda: self.clock * 1_000_000)
 
     def teardown(self) -> None:
-        self.patched.undo()
-        self.db.close()
+        try:
+            self.check_usage()
+        finally:
+            self.patched.undo()
+            self.db.close()
+
+    def check_usage(self) -> None:
+        """What was noted adds up to what the ledger says, and what was earned to what was spent of each paid grant."""
+        self.add_up()
+        hours = self.db.execute(
+            "SELECT event, model, hour, sum(count), sum(quantity), sum(credits), sum(cost_nanos)"
+            " FROM usage_hours GROUP BY 1, 2, 3"
+        ).fetchall()
+        wanted: dict[tuple[str, str, int], list[int]] = {}
+        by_id = {entry.id: entry for entry in self.entries}
+        for entry in self.entries:
+            if entry.kind not in ("event", "reversal"):
+                continue
+            happened = entry if entry.kind == "event" else by_id[(entry.detail or {})["event_id"]]
+            key = (entry.event or "", entry.model or "", happened.created_at // 3_600_000 * 3_600_000)
+            sums = wanted.setdefault(key, [0, 0, 0, 0])
+            sign = 1 if entry.kind == "event" else -1
+            sums[0] += sign
+            sums[1] += sign * (entry.quantity or 1)
+            sums[2] -= entry.credits
+            sums[3] += entry.cost_nanos or 0
+        assert {row[:3]: list(row[3:]) for row in hours if row[0]} == wanted
+        [[moved]] = self.db.execute("SELECT coalesce(sum(credits_in) - sum(credits_out), 0) FROM credit_flows")
+        assert moved == self.wallet.balance
+        corrected = Counter[str]()
+        for entry in self.entries:
+            if entry.kind == "adjustment" and entry.credits < 0:
+                corrected.update(dict(entry.draws or ()))
+        earned: dict[str, int] = {}
+        for grant in self.grants.values():
+            taken = grant.taken.drawn + grant.taken.owed if grant.taken else 0
+            spent = grant.credits - grant.remaining - grant.lapsed - taken - corrected[grant.id]
+            if grant.worth_nanos is not None and grant.worth_currency is not None and grant.state != "pending":
+                earned[grant.worth_currency] = earned.get(grant.worth_currency, 0) + spent * grant.worth_nanos
+        for table in ("usage_hours", "usage_of_wallets"):
+            found = dict(
+                self.db.execute(
+                    f"SELECT currency, sum(revenue_nanos) FROM {table} WHERE currency <> '' GROUP BY 1"
+                ).fetchall()
+            )
+            assert {name: sum for name, sum in found.items() if sum} == {
+                name: sum for name, sum in earned.items() if sum
+            }
+
+    def add_up(self) -> None:
+        """As `UsageStore` does, on this connection."""
+        noted = self.db.execute("SELECT id, wallets FROM usage_pending").fetchall()
+        for id, wallets in noted:
+            [[text]] = self.db.execute(usage._entries_of(SQLITE), {"spans": wallets}).fetchall()
+            entries = usage._entries_in(text)
+            grants = encode_document([grant for entry in entries for grant in entry.grants]).decode()
+            rows = self.db.execute(usage._worths(SQLITE), {"grants": grants})
+            sums = used_by(entries, {(row[0], row[1]): Worth(row[2], row[3]) for row in rows})
+            script = usage._write(SQLITE, [id], sums, flows_of(entries))
+            try:
+                sql, parameters = next(script)
+                while True:
+                    sql, parameters = script.send(self.db.execute(sql, parameters).fetchall())
+            except StopIteration:
+                pass
+        assert self.db.execute("SELECT * FROM usage_pending").fetchall() == []
 
     def apply(self, operation: Operation, welcome: int = 0) -> Applied:
         outcome = self.stored(operation, welcome)

@@ -1,0 +1,240 @@
+"""What was used, for how many credits, at what cost, and what it earned; and how the loop of credits stands."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any, Final, Literal, get_args
+
+import msgspec
+
+from app.api import fields
+from app.api.auth import Access
+from app.api.http import Answer, Call, Route
+from app.api.spreadsheet import cell, csv_rows
+from app.errors import InvalidRequest
+from app.rules.periods import DAY_MS, Per, periods_between, whole_hours
+from app.rules.times import rfc3339
+from app.rules.usage import Flow, Used, margin_percent
+from app.store.ids import now_ms
+from app.store.usage import Grouping
+
+Interval = Literal["hour"] | Per
+
+_DAYS_DEFAULT: Final = 30
+_USD: Final = "usd"
+_BALANCES: Final = (0, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 100_000)
+"""Where the balances of wallets are divided."""
+
+
+class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What was used of one event, or by one model, member or customer, in one period; the others are left out.
+
+    `credits` were charged for `count` events of `quantity` units, without the `reversed` ones. `cost_usd` is what
+    providers charged, None where nothing is known of any; `costed` counts the units that it is known of. `paid_credits`
+    earned `revenue_usd`; what was paid in a currency without a rate is in `revenue_in`.
+    """
+
+    period: str
+    event: str | None | msgspec.UnsetType = msgspec.UNSET
+    model: str | None | msgspec.UnsetType = msgspec.UNSET
+    member: str | None | msgspec.UnsetType = msgspec.UNSET
+    customer: str | msgspec.UnsetType = msgspec.UNSET
+    count: int
+    reversed: int
+    quantity: int
+    credits: int
+    paid_credits: int
+    costed: int
+    cost_usd: str | None
+    revenue_usd: str
+    revenue_in: dict[str, str]
+    margin_percent: float | None
+
+
+class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Usage from a time until another, both on whole hours."""
+
+    since: str = msgspec.field(name="from")
+    until: str = msgspec.field(name="to")
+    interval: str
+    group_by: str
+    rows: list[UsageRow]
+
+
+async def read_usage(call: Call) -> Answer:
+    """Usage by period and by event, model, member or customer."""
+    since, until = _span(call)
+    interval = _choice(call, "interval", ("hour", *get_args(Per)), "day")
+    grouping: Grouping = _choice(call, "group_by", get_args(Grouping), "event")
+    customer_id = call.query.get("customer_id")
+    if customer_id is not None:
+        fields.customer(customer_id)
+    periods = periods_between(interval, since, until, call.services.config.limits.usage_periods_max)
+    await call.services.usage.catch_up()
+    found = await call.services.usage.report(periods, grouping, customer_id)
+    rows = [
+        _row(period, grouping, name, {currency: used for _, _, currency, used in sums})
+        for (period, name), sums in groupby(found, key=lambda one: (one[0], one[1]))
+    ]
+    if fields.wants_csv(call):
+        return _csv(rows, grouping)
+    return Answer(
+        UsageAnswer(
+            since=rfc3339(periods[0][0]),
+            until=rfc3339(periods[-1][1]),
+            interval=interval,
+            group_by=grouping,
+            rows=rows,
+        )
+    )
+
+
+def _span(call: Call) -> tuple[int, int]:
+    """From when until when, the last 30 days by default."""
+    until = fields.time_ms(call, "to")
+    until = now_ms() if until is None else until
+    since = fields.time_ms(call, "from")
+    since = until - _DAYS_DEFAULT * DAY_MS if since is None else since
+    if since >= until:
+        raise InvalidRequest("from: it must lie before to.", field="from")
+    return since, until
+
+
+def _choice(call: Call, name: str, known: Sequence[str], default: str) -> Any:
+    value = call.query.get(name, default)
+    if value not in known:
+        raise InvalidRequest(f"{name}: one of {', '.join(known)}.", field=name)
+    return value
+
+
+def _row(period: int, grouping: Grouping, name: str, by_currency: dict[str, Used]) -> UsageRow:
+    """One row, of sums by the currency of what they earned, '' for all that has none."""
+    used = by_currency.get("", Used())
+    earned = {currency: sums.revenue_nanos for currency, sums in by_currency.items() if currency and sums.revenue_nanos}
+    cost = used.cost_nanos if used.costed or used.cost_nanos else None
+    only_dollars = earned.keys() <= {_USD}
+    group: dict[str, Any] = {grouping: name if grouping == "customer" else name or None}
+    return UsageRow(
+        period=rfc3339(period),
+        **group,
+        count=used.count,
+        reversed=used.reversed,
+        quantity=used.quantity,
+        credits=used.credits,
+        paid_credits=sum(sums.paid_credits for sums in by_currency.values()),
+        costed=used.costed,
+        cost_usd=fields.usd(cost),
+        revenue_usd=fields.dollars(earned.get(_USD, 0)),
+        revenue_in={currency: fields.dollars(nanos) for currency, nanos in earned.items() if currency != _USD},
+        margin_percent=margin_percent(earned.get(_USD, 0), cost) if cost is not None and only_dollars else None,
+    )
+
+
+def _csv(rows: Sequence[UsageRow], grouping: Grouping) -> Answer:
+    columns = [name for name in UsageRow.__struct_fields__ if name == grouping or name not in get_args(Grouping)]
+    lines = ([_cell(getattr(row, name)) for name in columns] for row in rows)
+    return Answer(
+        csv_rows([columns, *lines]),
+        headers=(
+            (b"content-type", b"text/csv; charset=utf-8"),
+            (b"content-disposition", b'attachment; filename="usage.csv"'),
+        ),
+    )
+
+
+def _cell(value: Any) -> str | int:
+    return str(value) if isinstance(value, float) else cell(value)
+
+
+class Balances(msgspec.Struct, frozen=True):
+    """How many wallets have a balance up to one and above that of the line before; None is any."""
+
+    up_to: int | None
+    wallets: int
+
+
+class OverviewAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """How the loop of credits goes, from a time until another, and how wallets stand now.
+
+    `credits_in` came by top-ups, grants and corrections upward, by kind in `credits_in_by`; `credits_out` were charged
+    for `events`, less what was given back. `top_up_revenue` is money paid by currency in minor units, less what was
+    refunded or is disputed; what was used cost `cost_usd` and earned `revenue_usd`, as of `UsageRow`.
+    """
+
+    since: str = msgspec.field(name="from")
+    until: str = msgspec.field(name="to")
+    credits_in: int
+    credits_in_by: dict[str, int]
+    credits_out: int
+    credits_expired: int
+    credits_taken_back: int
+    events: int
+    cost_usd: str | None
+    revenue_usd: str
+    revenue_in: dict[str, str]
+    margin_percent: float | None
+    top_up_revenue: dict[str, int]
+    wallets: int
+    low_wallets: int
+    balances: list[Balances]
+
+
+async def read_overview(call: Call) -> Answer:
+    """How the loop goes: credits in, credits out, balances."""
+    since, until = whole_hours(*_span(call))
+    usage = call.services.usage
+    await usage.catch_up()
+    flows = await usage.flows(since, until)
+    used = _row(since, "event", "", await usage.total(since, until))
+    standings = await usage.standings(_BALANCES)
+
+    def flow(kind: str) -> Flow:
+        return flows.get(kind, Flow())
+
+    came = {kind: flow(kind).credits_in for kind in ("top_up", "grant", "adjustment") if flow(kind).credits_in}
+    taken = ("refund", "dispute", "dispute_reversal")
+    return Answer(
+        OverviewAnswer(
+            since=rfc3339(since),
+            until=rfc3339(until),
+            credits_in=sum(came.values()),
+            credits_in_by=came,
+            credits_out=flow("event").credits_out - flow("reversal").credits_in,
+            credits_expired=flow("expiry").credits_out,
+            credits_taken_back=sum(flow(kind).credits_out - flow(kind).credits_in for kind in taken),
+            events=used.count,
+            cost_usd=used.cost_usd,
+            revenue_usd=used.revenue_usd,
+            revenue_in=used.revenue_in,
+            margin_percent=used.margin_percent,
+            top_up_revenue={
+                currency: paid - back for currency, (paid, back) in (await usage.money(since, until)).items()
+            },
+            wallets=sum(standings.counts),
+            low_wallets=standings.low,
+            balances=[
+                Balances(up_to, wallets) for up_to, wallets in zip((*_BALANCES, None), standings.counts, strict=True)
+            ],
+        )
+    )
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/v1/usage",
+        access=Access("admin"),
+        handler=read_usage,
+        summary="Read usage",
+        query=("from", "to", "interval", "group_by", "customer_id"),
+        answers={200: UsageAnswer},
+    ),
+    Route(
+        method="GET",
+        path="/v1/overview",
+        access=Access("admin"),
+        handler=read_overview,
+        summary="Read how the loop of credits goes",
+        query=("from", "to"),
+        answers={200: OverviewAnswer},
+    ),
+)

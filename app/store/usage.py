@@ -1,0 +1,294 @@
+"""Usage added up by the hour, beside the ledger: a batch notes which entries it wrote, and a job adds them up.
+
+The note is written in the batch's own commit and taken away in that of its sums, so each entry is added up once,
+whoever crashes or does it at the same time. What is asked for is brought up to the moment first.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from operator import itemgetter
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec.structs import astuple
+
+from app.config import Limits
+from app.errors import InvalidRequest
+from app.rules.usage import Flow, Key, Used, UsedEntry, flows_of, used_by
+from app.rules.wallet import QUIET_KINDS, Entry
+from app.rules.worth import Worth
+from app.store import schema
+from app.store.db import Database, Script, Statement
+from app.store.dialect import Dialect, Insert
+from app.store.ids import new_id
+
+log = logging.getLogger("chargly.store")
+
+Grouping = Literal["event", "model", "member", "customer"]
+
+_Span = tuple[str, int, int]
+"""A wallet, and the first and the last of its versions."""
+_spans_in: Final = msgspec.json.Decoder(list[_Span]).decode
+_entries_in: Final = msgspec.json.Decoder(list[UsedEntry]).decode
+_encode: Final = msgspec.json.Encoder().encode
+_QUIET: Final = frozenset(QUIET_KINDS)
+_SUMS: Final = Used.__struct_fields__
+_HOURS_KEY: Final = ("hour", "event", "model", "currency")
+_WALLETS_KEY: Final = Key.__struct_fields__
+_COLUMNS: Final[Mapping[Grouping, str]] = {
+    "event": "event",
+    "model": "model",
+    "member": "member",
+    "customer": "customer_id",
+}
+
+
+class _TakenBefore(Exception):
+    """Another process has added up some of the same."""
+
+
+def noted(entries: Iterable[Entry]) -> Statement | None:
+    """The statement that notes what a batch wrote, to be added up; None where nothing of it counts.
+
+    Args:
+        entries: of a batch, those of a wallet by version.
+
+    """
+    spans: dict[str, tuple[int, int]] = {}
+    for entry in entries:
+        if entry.kind not in _QUIET:
+            first = spans.get(entry.customer_id, (entry.version, 0))[0]
+            spans[entry.customer_id] = first, entry.version
+    if not spans:
+        return None
+    document = _encode([(customer_id, *span) for customer_id, span in spans.items()]).decode()
+    return "INSERT INTO usage_pending (id, wallets) VALUES (?, ?)", (new_id("use", ""), document)
+
+
+class UsageStore:
+    """Adds up what was noted, and reads the sums.
+
+    Args:
+        db: where they are.
+        limits: how much at once.
+
+    """
+
+    def __init__(self, db: Database, limits: Limits) -> None:
+        self._db = db
+        self._limits = limits
+
+    async def catch_up(self) -> bool:
+        """Adds up what had been noted when it was called, or as much of it as one call may; whether that was all.
+
+        Raises:
+            ChargeError: the database cannot be asked.
+
+        """
+        last = await self._db.fetch_one("SELECT max(id) FROM usage_pending")
+        for _ in range(self._limits.usage_catch_ups_max):
+            if last is None or last[0] is None or not await self._add_up(last[0]):
+                return True
+        return False
+
+    async def _add_up(self, last: str) -> bool:
+        """Adds up some of what is noted up to an id; whether there was any."""
+        query = "SELECT id, wallets FROM usage_pending WHERE id <= :last ORDER BY id LIMIT :most"
+        rows = await self._db.fetch_all(query, {"last": last, "most": self._limits.usage_batches_at_once})
+        if not rows:
+            return False
+        taken: list[str] = []
+        spans: list[_Span] = []
+        entries = 0
+        for id, wallets in ((row[0], row[1]) for row in rows):
+            of_batch = _spans_in(wallets)
+            entries += sum(last - first + 1 for _, first, last in of_batch)
+            if taken and entries > self._limits.usage_entries_at_once:
+                break
+            taken.append(id)
+            spans += of_batch
+        found, worths = await self._read(spans)
+        sums, flows = used_by(found, worths), flows_of(found)
+        try:
+            await self._db.transact(lambda: _write(self._db.dialect, taken, sums, flows))
+        except _TakenBefore:
+            log.debug("another process adds up usage too")
+        return True
+
+    async def _read(self, spans: Sequence[_Span]) -> tuple[list[UsedEntry], dict[tuple[str, str], Worth]]:
+        row = await self._db.fetch_one(_entries_of(self._db.dialect), {"spans": _encode(spans).decode()})
+        entries = _entries_in(row[0]) if row else []
+        grants = sorted({grant for entry in entries for grant in entry.grants})
+        if not grants:
+            return entries, {}
+        worths = await self._db.fetch_all(_worths(self._db.dialect), {"grants": _encode(grants).decode()})
+        return entries, {(row[0], row[1]): Worth(row[2], row[3]) for row in worths}
+
+    async def report(
+        self, periods: Sequence[tuple[int, int]], grouping: Grouping, customer_id: str | None
+    ) -> list[tuple[int, str, str, Used]]:
+        """Sums for each period and group, in the order of both.
+
+        Args:
+            periods: when each begins and ends, on whole hours, in milliseconds since 1970.
+            grouping: what is added up apart.
+            customer_id: of one wallet alone.
+
+        Returns:
+            When the period begins, the group's name, the currency of the revenue ('' for all but that), and the sums.
+
+        Raises:
+            InvalidRequest: there are more rows than one answer has.
+
+        """
+        of_wallets = customer_id is not None or grouping in ("member", "customer")
+        values: dict[str, Any] = {"periods": _encode(periods).decode(), "most": self._limits.usage_rows_max + 1}
+        if customer_id is not None:
+            values["customer_id"] = customer_id
+        query = _report(self._db.dialect, _COLUMNS[grouping], of_wallets=of_wallets, one=customer_id is not None)
+        rows = await self._db.fetch_all(query, values)
+        if len(rows) > self._limits.usage_rows_max:
+            raise InvalidRequest(
+                f"interval: these are more than {self._limits.usage_rows_max:,} rows: take a longer one, or less time.",
+                field="interval",
+            )
+        return [(row[0], row[1], row[2], Used(*(row[3 + at] for at in range(len(_SUMS))))) for row in rows]
+
+    async def total(self, since: int, until: int) -> dict[str, Used]:
+        """Sums of all usage between two whole hours, by the currency of what it earned, '' for all but that."""
+        sums = ", ".join(f"CAST({_ADDED.get(name, 'sum')}({name}) AS bigint)" for name in _SUMS)
+        query = f"SELECT currency, {sums} FROM usage_hours WHERE hour >= :since AND hour < :until GROUP BY currency"
+        rows = await self._db.fetch_all(query, {"since": since, "until": until})
+        return {row[0]: Used(*(row[1 + at] for at in range(len(_SUMS)))) for row in rows}
+
+    async def flows(self, since: int, until: int) -> dict[str, Flow]:
+        """How credits moved between two whole hours, by the kind of their entries."""
+        sums = ", ".join(f"CAST(sum({name}) AS bigint)" for name in Flow.__struct_fields__)
+        query = f"SELECT kind, {sums} FROM credit_flows WHERE hour >= :since AND hour < :until GROUP BY kind"
+        rows = await self._db.fetch_all(query, {"since": since, "until": until})
+        return {row[0]: Flow(row[1], row[2], row[3]) for row in rows}
+
+    async def money(self, since: int, until: int) -> dict[str, tuple[int, int]]:
+        """What was paid and what of it went back or is disputed, by currency, of purchases begun between two times."""
+        rows = await self._db.fetch_all(
+            "SELECT currency, CAST(sum(amount_paid) AS bigint),"
+            " CAST(sum(amount_refunded + amount_disputed) AS bigint) FROM checkouts"
+            " WHERE created_at >= :since AND created_at < :until AND amount_paid IS NOT NULL GROUP BY currency",
+            {"since": since, "until": until},
+        )
+        return {row[0]: (row[1], row[2]) for row in rows}
+
+    async def standings(self, steps: Sequence[int]) -> "Standings":
+        """How wallets stand now.
+
+        Args:
+            steps: the balances that divide them, from low to high.
+
+        """
+        low = "low_balance_threshold IS NOT NULL AND balance < low_balance_threshold"
+        place = " ".join(f"WHEN balance <= {step} THEN {number}" for number, step in enumerate(steps))
+        rows = await self._db.fetch_all(
+            f"SELECT CASE {place} ELSE {len(steps)} END, count(*),"
+            f" CAST(sum(CASE WHEN {low} THEN 1 ELSE 0 END) AS bigint) FROM wallets GROUP BY 1"
+        )
+        counts = {row[0]: row[1] for row in rows}
+        return Standings([counts.get(number, 0) for number in range(len(steps) + 1)], sum(row[2] for row in rows))
+
+
+class Standings(msgspec.Struct, frozen=True):
+    """How many wallets have a balance up to each step, and above the last; and how many are low."""
+
+    counts: list[int]
+    low: int
+
+
+def _write(
+    dialect: Dialect, taken: Sequence[str], sums: Mapping[Key, Used], flows: Mapping[tuple[int, str], Flow]
+) -> Script[None]:
+    gone = yield f"DELETE FROM usage_pending WHERE id IN {dialect.listed('?')} RETURNING id", (_encode(taken).decode(),)
+    if len(gone) < len(taken):
+        raise _TakenBefore
+    hours: dict[tuple[int, str, str, str], Used] = {}
+    for key, used in sums.items():
+        of_all = (key.hour, key.event, key.model, key.currency)
+        hours[of_all] = _together(hours[of_all], used) if of_all in hours else used
+    yield from _upsert(dialect, "usage_hours").statements(
+        [(*key, *astuple(used)) for key, used in sorted(hours.items(), key=itemgetter(0))]
+    )
+    # In the order of their keys: two processes that write the same rows wait for each other in turn.
+    by_key = sorted(((astuple(key), used) for key, used in sums.items()), key=itemgetter(0))
+    yield from _upsert(dialect, "usage_of_wallets").statements([(*key, *astuple(used)) for key, used in by_key])
+    moved = sorted((hour, kind, *astuple(flow)) for (hour, kind), flow in flows.items())
+    yield from _upsert_flows(dialect).statements(moved)
+
+
+def _together(one: Used, other: Used) -> Used:
+    sums = {name: getattr(one, name) + getattr(other, name) for name in schema.USAGE_SUMS}
+    lows = [used.cost_low for used in (one, other) if used.cost_low is not None]
+    highs = [used.cost_high for used in (one, other) if used.cost_high is not None]
+    return Used(**sums, cost_low=min(lows, default=None), cost_high=max(highs, default=None))
+
+
+@cache
+def _upsert(dialect: Dialect, name: str) -> Insert:
+    table, key = schema.metadata.tables[name], _HOURS_KEY if name == "usage_hours" else _WALLETS_KEY
+    sets = [f"{column} = {name}.{column} + excluded.{column}" for column in schema.USAGE_SUMS]
+    for column, better in (("cost_low", "<"), ("cost_high", ">")):
+        there, new = f"{name}.{column}", f"excluded.{column}"
+        sets.append(f"{column} = CASE WHEN {there} IS NULL OR {new} {better} {there} THEN {new} ELSE {there} END")
+    conflict = f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {', '.join(sets)}"
+    return Insert(dialect, table, (*key, *_SUMS), conflict)
+
+
+@cache
+def _upsert_flows(dialect: Dialect) -> Insert:
+    sums = Flow.__struct_fields__
+    sets = ", ".join(f"{column} = credit_flows.{column} + excluded.{column}" for column in sums)
+    conflict = f" ON CONFLICT (hour, kind) DO UPDATE SET {sets}"
+    return Insert(dialect, schema.credit_flows, ("hour", "kind", *sums), conflict)
+
+
+@cache
+def _entries_of(dialect: Dialect) -> str:
+    detail = dialect.document("e.detail")
+    quiet = ", ".join(f"'{kind}'" for kind in QUIET_KINDS)
+    original = f"(SELECT o.cost_nanos FROM entries AS o WHERE o.id = {detail} ->> 'event_id')"
+    known = f"CASE WHEN e.kind = 'reversal' AND {original} IS NOT NULL THEN 1 ELSE 0 END"
+    columns = {name: f"e.{name}" for name in UsedEntry.__struct_fields__[:9]} | {
+        "draws": dialect.document("e.draws"),
+        "checkout_id": f"{detail} ->> 'checkout_id'",
+        "unpaid": f"CAST({detail} ->> 'unpaid' AS bigint)",
+        "event_at": f"CAST({detail} ->> 'event_at' AS bigint)",
+        "event_has_cost": dialect.boolean(f"({known})"),
+    }
+    source = (
+        f"{dialect.json_values(':spans')} AS span JOIN entries AS e ON e.customer_id = span.value ->> 0"
+        " AND e.version BETWEEN CAST(span.value ->> 1 AS bigint) AND CAST(span.value ->> 2 AS bigint)"
+        f" WHERE e.kind NOT IN ({quiet})"
+    )
+    return f"SELECT {dialect.json_rows(dialect.json_array([*columns.values()]), source)}"
+
+
+@cache
+def _worths(dialect: Dialect) -> str:
+    return (
+        "SELECT customer_id, id, worth_nanos, worth_currency FROM grants"
+        f" WHERE (customer_id, id) IN {dialect.listed_pairs(':grants')} AND worth_nanos IS NOT NULL"
+    )
+
+
+@cache
+def _report(dialect: Dialect, column: str, *, of_wallets: bool, one: bool) -> str:
+    table = "usage_of_wallets" if of_wallets else "usage_hours"
+    sums = [f"CAST({_ADDED.get(name, 'sum')}(u.{name}) AS bigint)" for name in _SUMS]
+    starts, ends = ("CAST(period.value ->> 0 AS bigint)", "CAST(period.value ->> 1 AS bigint)")
+    mine = " AND u.customer_id = :customer_id" if one else ""
+    return (
+        f"SELECT {starts}, u.{column}, u.currency, {', '.join(sums)} FROM {dialect.json_values(':periods')} AS period"
+        f" JOIN {table} AS u ON u.hour >= {starts} AND u.hour < {ends}{mine}"
+        " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT :most"
+    )
+
+
+_ADDED: Final = {"cost_low": "min", "cost_high": "max"}

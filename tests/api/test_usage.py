@@ -1,0 +1,211 @@
+"""Usage and the overview: added up to the moment, by every grouping and interval, netted of reversals."""
+
+import csv
+import io
+import secrets
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+from serving import StartServer, charge, error_of
+
+from app.rules.times import parse_rfc3339, rfc3339
+
+HOUR = 3_600_000
+
+
+@pytest.fixture
+def api(new_server: StartServer) -> Iterator[httpx.Client]:
+    """A server of this test's own, whose sums are its alone."""
+    with new_server(CHARGLY_USD_RATES="eur=1.08").client() as client:
+        yield client
+
+
+@pytest.fixture
+def customer(api: httpx.Client) -> str:
+    """A customer with 1,000 credits that 20 dollars were paid for."""
+    name = f"user_{secrets.token_hex(4)}"
+    give(api, name, 1_000, usd_value="20")
+    return name
+
+
+def give(api: httpx.Client, customer: str, credits: int, category: str = "paid", **fields: Any) -> httpx.Response:
+    body = {"credits": credits, "category": category, **fields}
+    return api.post(f"/v1/wallets/{customer}/grants", json=body)
+
+
+def usage(api: httpx.Client, **query: str) -> list[dict[str, Any]]:
+    answer = api.get("/v1/usage", params=query)
+    assert answer.status_code == 200, answer.text
+    rows: list[dict[str, Any]] = answer.json()["rows"]
+    return rows
+
+
+def by(rows: list[dict[str, Any]], name: str) -> dict[str | None, dict[str, Any]]:
+    return {row[name]: row for row in rows}
+
+
+def test_what_was_just_used_is_there(api: httpx.Client, customer: str) -> None:
+    assert usage(api) == []
+    charge(api, customer, quantity=2, cost_usd="0.1")  # 16 credits, 32 cents
+    charge(api, customer, model="gpt-5")  # 8 credits
+    charge(api, customer, "agent.run", cost_usd="0.6")  # 25 credits, 50 cents
+    [reply, run] = sorted(usage(api), key=lambda row: row["event"], reverse=True)
+    assert reply | {"period": ""} == {
+        "period": "",
+        "event": "chat.reply",
+        "count": 2,
+        "reversed": 0,
+        "quantity": 3,
+        "credits": 24,
+        "paid_credits": 24,
+        "costed": 2,
+        "cost_usd": "0.1",
+        "revenue_usd": "0.48",
+        "revenue_in": {},
+        "margin_percent": 79.2,
+    }
+    assert (run["credits"], run["cost_usd"], run["revenue_usd"], run["margin_percent"]) == (25, "0.6", "0.5", -20.0)
+
+
+def test_what_was_reversed_is_taken_out_and_its_cost_stays(api: httpx.Client, customer: str) -> None:
+    failed = charge(api, customer, cost_usd="0.1").json()
+    charge(api, customer)
+    api.post(f"/v1/events/{failed['id']}/reverse", json={})
+    [row] = usage(api)
+    assert (row["count"], row["reversed"], row["credits"], row["quantity"]) == (1, 1, 8, 1)
+    assert (row["cost_usd"], row["costed"], row["revenue_usd"]) == ("0.1", 0, "0.16")
+
+
+def test_it_is_grouped_by_what_is_asked(api: httpx.Client, customer: str) -> None:
+    charge(api, customer, model="gpt-5", member="ann")
+    charge(api, customer, model="o3", member="bob")
+    charge(api, customer, member="ann")
+    assert {name: row["count"] for name, row in by(usage(api, group_by="model"), "model").items()} == {
+        None: 1,
+        "gpt-5": 1,
+        "o3": 1,
+    }
+    members = by(usage(api, group_by="member", customer_id=customer), "member")
+    assert {name: row["credits"] for name, row in members.items()} == {"ann": 16, "bob": 8}
+    give(api, "other", 100)
+    charge(api, "other", "agent.run")
+    customers = by(usage(api, group_by="customer"), "customer")
+    assert {name: row["credits"] for name, row in customers.items()} == {customer: 24, "other": 25}
+    assert by(usage(api, customer_id="other"), "event").keys() == {"agent.run"}
+    assert usage(api, customer_id="nobody") == []
+
+
+def test_promotional_credits_earn_nothing_and_an_overdraft_earns_when_it_is_paid(api: httpx.Client) -> None:
+    give(api, "u", 10, "promotional")
+    api.patch("/v1/wallets/u", json={"overdraft_limit": 100})
+    charge(api, "u")
+    charge(api, "u")  # 2 promotional credits, 6 owed
+    [row] = usage(api)
+    assert (row["credits"], row["paid_credits"], row["revenue_usd"], row["margin_percent"]) == (16, 0, "0", None)
+    give(api, "u", 100, usd_value="10")
+    rows = by(usage(api), "event")
+    assert (rows[None]["count"], rows[None]["paid_credits"], rows[None]["revenue_usd"]) == (0, 6, "0.6")
+    assert rows["chat.reply"]["revenue_usd"] == "0"
+
+
+def test_an_event_of_several_grants_earns_what_each_gave(api: httpx.Client) -> None:
+    for credits, worth in ((5, "1"), (100, "10")):
+        give(api, "u", credits, usd_value=worth)
+    charge(api, "u")  # 5 at 20 cents, 3 at 10 cents
+    assert usage(api)[0]["revenue_usd"] == "1.3"
+
+
+def test_periods_are_those_of_the_calendar(api: httpx.Client, customer: str) -> None:
+    charge(api, customer)
+    now = round(time.time() * 1000)
+    span = {"from": rfc3339(now - 3 * HOUR), "to": rfc3339(now + HOUR)}
+    [row] = usage(api, interval="hour", **span)
+    period = parse_rfc3339(row["period"])
+    assert period % HOUR == 0
+    assert period <= now < period + HOUR + 5_000
+    for interval in ("day", "week", "month"):
+        assert sum(row["count"] for row in usage(api, interval=interval)) == 1
+    before = {"from": rfc3339(now - 5 * HOUR), "to": rfc3339(now - 2 * HOUR)}
+    assert usage(api, **before) == []
+
+
+def test_csv_has_the_same_rows(api: httpx.Client, customer: str) -> None:
+    api.put("/v1/prices/=cmd", json={"credits": 1})
+    charge(api, customer, model="=1+1", cost_usd="0.02")
+    answer = api.get("/v1/usage", params={"group_by": "model"}, headers={"accept": "text/csv"})
+    assert answer.headers["content-type"].startswith("text/csv")
+    [row] = csv.DictReader(io.StringIO(answer.text))
+    assert (row["model"], row["count"], row["cost_usd"], row["margin_percent"]) == ("'=1+1", "1", "0.02", "87.5")
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"interval": "fortnight"}, "interval"),
+        ({"group_by": "colour"}, "group_by"),
+        ({"from": "yesterday"}, "from"),
+        ({"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"}, "from"),
+        ({"interval": "hour", "from": "2020-01-01T00:00:00Z"}, "interval"),
+        ({"customer_id": "a/b"}, "customer_id"),
+    ],
+)
+def test_what_cannot_be_asked(api: httpx.Client, query: dict[str, str], field: str) -> None:
+    assert error_of(api.get("/v1/usage", params=query), 400, "invalid_request")["field"] == field
+
+
+def test_a_usd_value_of_promotional_credits_is_refused(api: httpx.Client) -> None:
+    answer = give(api, "u", 10, "promotional", usd_value="1")
+    assert error_of(answer, 400, "invalid_request")["field"] == "usd_value"
+    assert error_of(give(api, "u", 10, usd_value="-1"), 400, "invalid_request")["field"] == "usd_value"
+
+
+def test_the_overview_tells_the_loop(api: httpx.Client, customer: str) -> None:
+    give(api, "broke", 8, "promotional")
+    api.patch("/v1/wallets/broke", json={"low_balance_threshold": 5})
+    charge(api, "broke")
+    reversed_one = charge(api, customer, cost_usd="0.04").json()
+    charge(api, customer, cost_usd="0.04")
+    api.post(f"/v1/events/{reversed_one['id']}/reverse", json={})
+    api.post(f"/v1/wallets/{customer}/adjustments", json={"credits": 5, "reason": "sorry"})
+    overview = api.get("/v1/overview").json()
+    assert overview["credits_in_by"] == {"grant": 1_008, "adjustment": 5}
+    assert (overview["credits_in"], overview["credits_out"], overview["events"]) == (1_013, 16, 2)
+    assert (overview["cost_usd"], overview["revenue_usd"], overview["margin_percent"]) == ("0.08", "0.16", 50.0)
+    assert (overview["wallets"], overview["low_wallets"], overview["top_up_revenue"]) == (2, 1, {})
+    balances = {one["up_to"]: one["wallets"] for one in overview["balances"] if one["wallets"]}
+    assert balances == {0: 1, 1_000: 1}
+    assert sum(Decimal(row["cost_usd"] or 0) for row in usage(api)) == Decimal("0.08")
+
+
+def test_however_often_and_by_how_many_it_is_asked_each_event_counts_once(api: httpx.Client, customer: str) -> None:
+    give(api, customer, 10_000)
+    events = [{"customer_id": customer, "event": "chat.reply"}] * 20
+
+    def use_and_ask() -> None:
+        for _ in range(10):
+            assert api.post("/v1/events/batch", json={"events": events}).json()["accepted"] == 20
+            usage(api)
+
+    with ThreadPoolExecutor(4) as several:
+        for done in [several.submit(use_and_ask) for _ in range(4)]:
+            done.result()
+    assert [row["count"] for row in usage(api)] == [800]
+    assert [row["count"] for row in usage(api, customer_id=customer)] == [800]
+
+
+def test_a_server_that_is_killed_adds_up_each_event_once(new_server: StartServer) -> None:
+    server = new_server()
+    with server.client() as api:
+        give(api, "u", 10_000)
+        for _ in range(50):
+            charge(api, "u")
+        server.stop(signal.SIGKILL)
+    server.start()
+    with server.client() as api:
+        assert [row["count"] for row in usage(api)] == [50]
