@@ -187,8 +187,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     deliveries_kept_seconds: float = 2_592_000.0
     deliveries_swept_at_once: int = 1_000
     deliveries_counted_max: int = 100_000
-    usage_seconds_between: float = 1.0
-    usage_batches_at_once: int = 16
+    usage_seconds_between: float = 5.0
+    usage_batches_at_once: int = 64
     usage_entries_at_once: int = 2_000
     usage_catch_ups_max: int = 50
     usage_periods_max: int = 2_000
