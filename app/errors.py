@@ -159,6 +159,13 @@ class HoldNotOpen(ChargeError):
     sentence = "This hold is not open any more."
 
 
+class RecommendationNotOpen(ChargeError):
+    """The recommendation was applied or rejected, or has expired: `status` says which."""
+
+    code, status = "recommendation_not_open", 409
+    sentence = "This recommendation is not open any more."
+
+
 class CheckoutNotPaid(ChargeError):
     """There is no money to give back: `status` says where the checkout is."""
 

@@ -32,6 +32,7 @@ from app.store.catalogue import CatalogueStore
 from app.store.costs import CostStore
 from app.store.db import Database
 from app.store.instance import read_instance, read_revision
+from app.store.recommendations import RecommendationStore
 from app.store.schema import REVISION
 from app.store.usage import UsageStore
 from app.store.writer import Writer
@@ -112,6 +113,7 @@ async def _services(config: Config, metrics: Metrics) -> AsyncIterator[Services]
         relay = Relay(db, hub, catalogue, channel, name, config.limits, metrics)
         relay.on_keys_changed = auth.forget_keys
         sockets = Sockets(config.limits, metrics)
+        usage = UsageStore(db, config.limits)
         writer = Writer(db, catalogue, config, relay.publish, metrics)
         landing = Landing(db, writer, gateway, config)
         pages = Checkouts(db, writer, catalogue, gateway, landing, config)
@@ -131,7 +133,8 @@ async def _services(config: Config, metrics: Metrics) -> AsyncIterator[Services]
                 config=config,
                 db=db,
                 catalogue=catalogue,
-                usage=UsageStore(db, config.limits),
+                usage=usage,
+                recommendations=RecommendationStore(db, catalogue, usage),
                 costs=CostStore(db, catalogue, config.limits),
                 writer=writer,
                 hub=hub,

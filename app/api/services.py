@@ -16,6 +16,7 @@ from app.payments.signals import Signals
 from app.store.catalogue import CatalogueStore
 from app.store.costs import CostStore
 from app.store.db import Database
+from app.store.recommendations import RecommendationStore
 from app.store.usage import UsageStore
 from app.store.writer import Writer
 
@@ -29,6 +30,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     catalogue: CatalogueStore
     costs: CostStore
     usage: UsageStore
+    recommendations: RecommendationStore
     writer: Writer
     hub: Hub[Socket]
     relay: Relay

@@ -19,7 +19,7 @@ from app.rules.packs import Pack
 from app.rules.pricing import Catalogue, Price, Tier
 from app.rules.times import rfc3339
 from app.store import schema
-from app.store.db import Database, Script
+from app.store.db import Database, Script, Statement
 from app.store.dialect import Dialect
 from app.store.ids import new_id, now_ms
 from app.store.webhooks import Message, deliveries_of
@@ -259,9 +259,17 @@ class CatalogueStore:
             made.append(_version_of(draft, latest.version + 1 if latest else 1, now))
             yield _INSERT_PRICE, [*map(_column, astuple(made[-1])), actor]
         yield from self._check_counts([draft.event for draft in drafts])
+        yield _expire(self._db.dialect, [draft.event for draft in drafts], "Its price was changed.", now)
         if made:
             yield deliveries_of(self._db.dialect, [_told_of(version) for version in made])
         return made
+
+    def in_force(self, events: Sequence[str]) -> Script[dict[str, PriceVersion]]:
+        """The part of a transaction that reads the prices in force of some events."""
+        listed = f"SELECT {', '.join(_VERSION_COLUMNS)} FROM {_in_force(self._db.dialect)}"
+        mine = f"{listed} AND p.event IN {self._db.dialect.listed('?')}"
+        rows = yield mine, (msgspec.json.encode(events).decode(),)
+        return {price.event: price for price in map(_price_version, rows)}
 
     def _check_counts(self, changed: Sequence[str]) -> Script[None]:
         dialect, limits = self._db.dialect, self._limits
@@ -331,6 +339,7 @@ class CatalogueStore:
                 )
                 yield _INSERT_PRICE, [*map(_column, astuple(ended)), actor]
                 told.append(ended)
+            yield _expire(self._db.dialect, [event], "Its price was ended.", at)
             yield deliveries_of(self._db.dialect, [_told_of(version) for version in told])
 
         columns, now = ", ".join(_VERSION_COLUMNS), self._db.dialect.now()
@@ -422,6 +431,13 @@ _INSERT_PRICE: Final = (
 )
 _WITHDRAW: Final = "UPDATE prices SET withdrawn = 1 WHERE event = ? AND withdrawn = 0"
 _RETURNING: Final = f" RETURNING {', '.join(_VERSION_COLUMNS)}"
+
+
+def _expire(dialect: Dialect, events: Sequence[str], why: str, now: int) -> Statement:
+    """What was advised on a price is of no use once it has changed."""
+    theirs = f"status = 'pending' AND event IN {dialect.listed('?')}"
+    sql = f"UPDATE recommendations SET status = 'expired', decided_at = ?, decided_because = ? WHERE {theirs}"
+    return sql, (now, why, msgspec.json.encode(events).decode())
 
 
 def _bump() -> Script[None]:

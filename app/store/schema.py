@@ -26,7 +26,7 @@ from app.config import BALANCE_MAX
 APPLICATION_ID: Final = 0x43484752
 """`CHGR` in SQLite's header: a file with another one is not ours."""
 
-REVISION: Final = "0007"
+REVISION: Final = "0008"
 """The newest migration, which makes the tables what they are below."""
 
 GRANT_LIVE: Final = "(remaining > 0 OR next_at IS NOT NULL)"
@@ -323,6 +323,27 @@ costs = _table(
     PrimaryKeyConstraint("event", "version"),
     CheckConstraint("nanos >= 0", name="nanos"),
     CheckConstraint("archived IN (0, 1)", name="archived"),
+)
+
+recommendations = _table(
+    "recommendations",
+    *map(_text, ("id", "event", "kind", "per_model", "reason", "confidence", "status", "facts")),
+    *map(_whole, ("current_credits", "recommended_credits", "estimated_lift_nanos", "version_from", "created_at")),
+    _whole("version_to", null=True),
+    _whole("decided_at", null=True),
+    _text("decided_by", null=True),
+    _text("decided_because", null=True),
+    PrimaryKeyConstraint("id"),
+    CheckConstraint("status IN ('pending', 'applied', 'rejected', 'expired')", name="status"),
+    # An event has one open recommendation at a time.
+    Index(
+        "recommendations_pending",
+        "event",
+        unique=True,
+        sqlite_where=text("status = 'pending'"),
+        postgresql_where=text("status = 'pending'"),
+    ),
+    Index("recommendations_of_event", "event", "id"),
 )
 
 packs = _table(

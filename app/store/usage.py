@@ -15,6 +15,7 @@ from msgspec.structs import astuple
 
 from app.config import Limits
 from app.errors import InvalidRequest
+from app.rules.periods import DAY_MS
 from app.rules.usage import Flow, Key, Used, UsedEntry, flows_of, used_by
 from app.rules.wallet import QUIET_KINDS, Entry
 from app.rules.worth import Worth
@@ -154,6 +155,21 @@ class UsageStore:
                 field="interval",
             )
         return [(row[0], row[1], row[2], Used(*(row[3 + at] for at in range(len(_SUMS))))) for row in rows]
+
+    async def by_day_and_model(self, since: int, until: int) -> list[tuple[int, str, str, str, Used]]:
+        """Sums for each day, event and model between two days.
+
+        Returns:
+            Days since 1970, the event, the model ('' for none), the currency as of `report`, and the sums.
+
+        """
+        sums = ", ".join(f"CAST({_ADDED.get(name, 'sum')}({name}) AS bigint)" for name in _SUMS)
+        rows = await self._db.fetch_all(
+            f"SELECT hour / {DAY_MS}, event, model, currency, {sums} FROM usage_hours"
+            " WHERE hour >= :since AND hour < :until AND event <> '' GROUP BY 1, 2, 3, 4",
+            {"since": since, "until": until},
+        )
+        return [(row[0], row[1], row[2], row[3], Used(*(row[4 + at] for at in range(len(_SUMS))))) for row in rows]
 
     async def total(self, since: int, until: int) -> dict[str, Used]:
         """Sums of all usage between two whole hours, by the currency of what it earned, '' for all but that."""
