@@ -193,6 +193,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     usage_catch_ups_max: int = 50
     usage_periods_max: int = 2_000
     usage_rows_max: int = 10_000
+    simulation_prices_max: int = 100
+    simulation_lots_max: int = 20_000
+    simulation_seconds_max: float = 60.0
     upkeep_seconds_between: float = 60.0
     grant_expiring_seconds: float = 259_200.0
     grants_told_at_once: int = 500
