@@ -3,6 +3,7 @@
 from mutation import Mutation
 
 WALLET, CHANGE, LEDGER = "app/rules/wallet.py", "app/rules/change.py", "app/rules/ledger.py"
+PRICING, COSTS, USAGE, WORTH = "app/rules/pricing.py", "app/rules/costs.py", "app/rules/usage.py", "app/rules/worth.py"
 SETTLING, LIMITS, PERIODS = "app/rules/settling.py", "app/rules/limits.py", "app/rules/periods.py"
 T_GRANTS = "tests/rules/test_grants.py"
 T_HISTORIES = "tests/rules/test_ledger_histories.py"
@@ -11,6 +12,10 @@ T_LEDGER = "tests/rules/test_ledger.py"
 T_LIMITS = "tests/rules/test_limits.py"
 T_OFFERS = "tests/rules/test_offers.py"
 T_PERIODS = "tests/rules/test_periods.py"
+T_PRICING = "tests/rules/test_pricing.py"
+T_COSTS = "tests/rules/test_costs.py"
+T_WORTH = "tests/rules/test_worth.py"
+T_USAGE = "tests/rules/test_usage.py"
 T_RECURRING = "tests/rules/test_recurring.py"
 T_REVERSALS = "tests/rules/test_reversals.py"
 T_SETTLING = "tests/rules/test_settling.py"
@@ -391,5 +396,76 @@ MUTATIONS = (
         "    take_lapsed(change)\n\n\ndef _price_of_capture(",
         "\n\ndef _price_of_capture(",
         (T_SETTLING,),
+    ),
+    # Prices, costs and what they earn
+    Mutation(
+        "all units pay the tier that the last one lies in",
+        PRICING,
+        "                credits += (upper - counted) * tier.credits\n",
+        "                credits = upper * tier.credits\n",
+        (T_PRICING,),
+    ),
+    Mutation(
+        "the minimum is for each unit",
+        PRICING,
+        "max(self.minimum, self._graduated(quantity)",
+        "max(self.minimum * quantity, self._graduated(quantity)",
+        (T_PRICING,),
+    ),
+    Mutation(
+        "a price is in force a millisecond late",
+        PRICING,
+        "            if price.effective_at > now:\n",
+        "            if price.effective_at >= now:\n",
+        (T_PRICING,),
+    ),
+    Mutation(
+        "a cost that is said is not believed",
+        LEDGER,
+        "catalogue.cost(event, model, quantity) if op.cost_nanos is None else op.cost_nanos",
+        "catalogue.cost(event, model, quantity)",
+        (T_COSTS,),
+    ),
+    Mutation(
+        "what a promotion took off counts as paid",
+        LEDGER,
+        "of_money(min(op.amount, op.paid), op.currency",
+        "of_money(op.amount, op.currency",
+        (T_WORTH,),
+    ),
+    Mutation(
+        "promotional credits are worth what packs ask",
+        LEDGER,
+        '    if op.category != "paid":\n        return None\n',
+        "",
+        (T_WORTH,),
+    ),
+    Mutation(
+        "a reversal leaves what was earned",
+        USAGE,
+        "        return draws\n",
+        "        return draws if entry.kind == 'event' else ()\n",
+        (T_USAGE,),
+    ),
+    Mutation(
+        "a reversal takes the cost away",
+        USAGE,
+        "        used.costed -= units if entry.event_has_cost else 0\n",
+        "        used.costed -= units if entry.event_has_cost else 0\n        used.cost_nanos = 0\n",
+        (T_USAGE,),
+    ),
+    Mutation(
+        "a reversal counts in the hour when it was made",
+        USAGE,
+        "    at = entry.created_at if entry.event_at is None else entry.event_at\n",
+        "    at = entry.created_at\n",
+        (T_USAGE,),
+    ),
+    Mutation(
+        "a refund of spent credits leaves what they earned",
+        USAGE,
+        "[*others, (bought, -entry.unpaid)] if entry.unpaid else others",
+        "others",
+        (T_USAGE,),
     ),
 )

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 from payments.stripe_stand_in import Buy, StripeStandIn, deliver_all
-from serving import ServerProcess, StartServer, balance, error_of, whole_ledger
+from serving import ServerProcess, StartServer, balance, charge, error_of, whole_ledger
 
 PACK = {"name": "Mega", "credits": 5000, "amount": 7000, "currency": "usd"}
 
@@ -218,3 +218,35 @@ def test_purchases_are_listed_newest_first(api: httpx.Client, server: ServerProc
     error_of(api.get("/v1/checkouts", params={"status": "gone"}), 400, "invalid_request")
     with server.client(server.token(customer)) as browser:
         error_of(browser.get("/v1/checkouts"), 403, "forbidden_scope")
+
+
+def test_what_was_paid_is_what_usage_earns_in_its_currency_or_at_the_rate_of_the_settings(
+    new_server: StartServer, own_stripe: StripeStandIn
+) -> None:
+    server = new_server(**own_stripe.env, CHARGLY_USD_RATES="eur=1.25")
+    with server.client() as api:
+        sold = {"name": "P", "credits": 100, "amount": 1_000, "currencies": {"eur": 800, "jpy": 900}}
+        api.put("/v1/packs/p", json=sold)
+        for customer, currency in (("ann", "usd"), ("ben", "eur"), ("cleo", "jpy")):
+            land(server, own_stripe, checkout_of(api, customer, pack="p", currency=currency))
+            assert charge(api, customer, credits=10).status_code == 201
+        rows = api.get("/v1/usage", params={"group_by": "customer"}).json()["rows"]
+        earned = {row["customer"]: (row["revenue_usd"], row["revenue_in"]) for row in rows}
+        # A tenth of 10 dollars, of 8 euros at 1.25, and of 900 yen.
+        assert earned == {"ann": ("1", {}), "ben": ("1", {}), "cleo": ("0", {"jpy": "90"})}
+        assert api.get("/v1/overview").json()["top_up_revenue"] == {"usd": 1_000, "eur": 800, "jpy": 900}
+
+
+def test_a_refund_of_spent_credits_takes_back_what_they_earned(
+    new_server: StartServer, own_stripe: StripeStandIn
+) -> None:
+    server = new_server(**own_stripe.env)
+    with server.client() as api:
+        checkout = checkout_of(api, "ann", pack="chargly_500")
+        land(server, own_stripe, checkout)
+        charge(api, "ann", credits=400)
+        own_stripe.account.refund(own_stripe.session_of(checkout["id"])["id"], 1_000)
+        deliver_all(server, own_stripe.told)
+        overview = api.get("/v1/overview").json()
+        assert (overview["revenue_usd"], overview["top_up_revenue"]) == ("0", {"usd": 0})
+        assert (overview["credits_out"], overview["credits_taken_back"]) == (400, 500)

@@ -17,9 +17,22 @@ from app.store import sqlite as store_sqlite
 from app.store.catalogue import PriceDraft
 from app.store.dialect import place
 from app.store.expiring import tell_of_expiring
+from app.store.usage import UsageStore
 from app.webhooks.retries import Answer, result_of
 
-GROWING = ("wallets", "members", "grants", "holds", "entries", "checkouts", "api_keys", "webhook_deliveries")
+GROWING = (
+    "wallets",
+    "members",
+    "grants",
+    "holds",
+    "entries",
+    "checkouts",
+    "api_keys",
+    "webhook_deliveries",
+    "usage_pending",
+    "usage_hours",
+    "usage_of_wallets",
+)
 """Tables that grow with customers and time. The others have a named limit."""
 THOSE_THAT_MAY_BE_LOW = "SCAN wallets USING INDEX wallets_with_threshold"
 """The index has these wallets alone."""
@@ -62,7 +75,13 @@ async def everything_that_is_asked(ledger: Ledger) -> None:
     await reads.moves_since(db, "u", 3, 20)
     await reads.entry(db, "evt_0")
     await ledger.catalogue.fresh()
+    await everything_of_usage(ledger)
     await everything_of_webhooks(ledger)
+
+
+async def everything_of_usage(ledger: Ledger) -> None:
+    """What goes on by itself; reports add up as many rows as lie in their time, and sort their groups."""
+    assert await UsageStore(ledger.db, ledger.config.limits).catch_up()
 
 
 async def everything_of_webhooks(ledger: Ledger) -> None:
