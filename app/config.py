@@ -193,6 +193,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     usage_catch_ups_max: int = 50
     usage_periods_max: int = 2_000
     usage_rows_max: int = 10_000
+    usage_days_max: int = 100_000
     simulation_prices_max: int = 100
     simulation_lots_max: int = 20_000
     simulation_seconds_max: float = 60.0
@@ -393,13 +394,13 @@ class _Environment:
 
     def rates(self, name: str) -> dict[str, int]:
         """Currencies and what one is in US dollars, such as `eur=1.08`, in billionths."""
-        rates = {}
+        rates: dict[str, int] = {}
         for part in self.parts(name):
-            match = re.fullmatch(r"([a-z]{3})\s*=\s*(\d{1,6})(?:\.(\d{1,9}))?", part)
+            match = re.fullmatch(r"([a-z]{3})\s*=\s*(\d{1,6})(?:\.(\d{1,9}))?", part, re.ASCII)
             nanos = int(match[2]) * 10**9 + int((match[3] or "").ljust(9, "0")) if match else 0
-            if match is None or not nanos or match[1] == "usd":
+            if match is None or not nanos or match[1] == "usd" or match[1] in rates:
                 raise StartRefused(
-                    f"{name} must list what one of a currency is in US dollars, such as eur=1.08,jpy=0.0067, "
+                    f"{name} must list once what one of a currency is in US dollars, such as eur=1.08,jpy=0.0067, "
                     f"and one is {part[:40]!r}."
                 )
             rates[match[1]] = nanos

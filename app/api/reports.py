@@ -11,7 +11,7 @@ from app.api.auth import Access
 from app.api.http import Answer, Call, Route
 from app.api.spreadsheet import cell, csv_rows
 from app.errors import InvalidRequest
-from app.rules.periods import DAY_MS, Per, periods_between, whole_hours
+from app.rules.periods import DAY_MS, RECURS_BEFORE, Per, periods_between, whole_hours
 from app.rules.times import rfc3339
 from app.rules.usage import Flow, Used, margin_percent
 from app.store.ids import now_ms
@@ -51,12 +51,13 @@ class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Usage from a time until another, both on whole hours."""
+    """Usage from a time until another, both on whole hours. Not `complete` is one that is still being added up."""
 
     since: str = msgspec.field(name="from")
     until: str = msgspec.field(name="to")
     interval: str
     group_by: str
+    complete: bool
     rows: list[UsageRow]
 
 
@@ -69,7 +70,7 @@ async def read_usage(call: Call) -> Answer:
     if customer_id is not None:
         fields.customer(customer_id)
     periods = periods_between(interval, since, until, call.services.config.limits.usage_periods_max)
-    await call.services.usage.catch_up()
+    complete = await call.services.usage.catch_up()
     found = await call.services.usage.report(periods, grouping, customer_id)
     rows = [
         _row(period, grouping, name, {currency: used for _, _, currency, used in sums})
@@ -83,6 +84,7 @@ async def read_usage(call: Call) -> Answer:
             until=rfc3339(periods[-1][1]),
             interval=interval,
             group_by=grouping,
+            complete=complete,
             rows=rows,
         )
     )
@@ -96,6 +98,9 @@ def _span(call: Call) -> tuple[int, int]:
     since = until - _DAYS_DEFAULT * DAY_MS if since is None else since
     if since >= until:
         raise InvalidRequest("from: it must lie before to.", field="from")
+    for name, at in (("from", since), ("to", until)):
+        if not 0 <= at < RECURS_BEFORE:
+            raise InvalidRequest(f"{name}: from 1970 to 9998.", field=name)
     return since, until
 
 
@@ -162,6 +167,7 @@ class OverviewAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     since: str = msgspec.field(name="from")
     until: str = msgspec.field(name="to")
+    complete: bool
     credits_in: int
     credits_in_by: dict[str, int]
     credits_out: int
@@ -182,7 +188,7 @@ async def read_overview(call: Call) -> Answer:
     """How the loop goes: credits in, credits out, balances."""
     since, until = whole_hours(*_span(call))
     usage = call.services.usage
-    await usage.catch_up()
+    complete = await usage.catch_up()
     flows = await usage.flows(since, until)
     used = _row(since, "event", "", await usage.total(since, until))
     standings = await usage.standings(_BALANCES)
@@ -196,9 +202,10 @@ async def read_overview(call: Call) -> Answer:
         OverviewAnswer(
             since=rfc3339(since),
             until=rfc3339(until),
+            complete=complete,
             credits_in=sum(came.values()),
             credits_in_by=came,
-            credits_out=flow("event").credits_out - flow("reversal").credits_in,
+            credits_out=used.credits,
             credits_expired=flow("expiry").credits_out,
             credits_taken_back=sum(flow(kind).credits_out - flow(kind).credits_in for kind in taken),
             events=used.count,

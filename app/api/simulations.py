@@ -81,7 +81,7 @@ async def simulate(call: Call) -> Answer:
     if not body.prices or len(body.prices) > limits.simulation_prices_max:
         raise InvalidRequest(f"prices: from 1 to {limits.simulation_prices_max}, by event.", field="prices")
     prices = {event: _price(call, event, candidate) for event, candidate in body.prices.items()}
-    await call.services.usage.catch_up()
+    await call.services.usage.catch_up_whole()
     today = now_ms() // DAY_MS
     since, until = (today - body.days + 1) * DAY_MS, (today + 1) * DAY_MS
     try:

@@ -97,9 +97,11 @@ def read(path: Path, limits: Limits) -> Drafts:
 
     """
     try:
-        if path.stat().st_size > limits.price_file_bytes_max:
+        with path.open("rb") as file:
+            content = file.read(limits.price_file_bytes_max + 1)
+        if len(content) > limits.price_file_bytes_max:
             raise StartRefused(f"{path} is larger than {limits.price_file_bytes_max:,} bytes.")
-        text = path.read_bytes().decode()
+        text = content.decode()
         document = tomllib.loads(text)
     except OSError as error:
         raise StartRefused(f"{path} cannot be read: {error.strerror}.") from error
@@ -111,6 +113,8 @@ def read(path: Path, limits: Limits) -> Drafts:
         said = _SYNTAX.match(str(error))
         line = (said[2] if said else None) or len(text.splitlines())
         raise StartRefused(f"{path}, line {line}: {said[1] if said else error}.") from error
+    except ValueError as error:  # of thousands of digits, Python makes no number
+        raise StartRefused(f"{path} has a number of too many digits.") from error
     for name in document:
         if name not in ("prices", "costs"):
             _refuse(path, text, (name,), f"{name}: there is no such table; a file has prices and costs")

@@ -56,6 +56,7 @@ def prices_set(
     as_json: AsJSON = False,
 ) -> None:
     """Make a new version of a price. Its label, models and minimum stay where they are not named; tiers end."""
+    from app.api.bodies import convert
     from app.api.fields import event_name
     from app.api.prices import PriceRequest, draft_of, price_answer
 
@@ -66,13 +67,14 @@ def prices_set(
     async def put(db: Database) -> dict[str, Any]:
         there = await _in_force(db, config)
         now = there.prices.get(event)
-        asked = PriceRequest(
-            credits=credits,
-            label=label or (now.label if now else None),
-            per_model=(dict(now.per_model) if now else {}) | models,
-            minimum=minimum if minimum is not None else now.minimum if now else 0,
-            effective_at=at,
-        )
+        fields = {
+            "credits": credits,
+            "label": label or (now.label if now else None),
+            "per_model": (dict(now.per_model) if now else {}) | models,
+            "minimum": minimum if minimum is not None else now.minimum if now else 0,
+            "effective_at": at,
+        }
+        asked = convert(fields, PriceRequest)
         draft = draft_of(event, asked, config.limits)
         made = await CatalogueStore(db, config.limits).put_price(draft, actor=_ACTOR)
         answer: dict[str, Any] = msgspec.to_builtins(price_answer(made, "scheduled" if at else "in_force"))

@@ -49,6 +49,9 @@ MEDIUM_UNITS_MIN: Final = 100
 MEDIUM_DAYS_MIN: Final = 3
 MEDIUM_COSTED_PERCENT_MIN: Final = 50
 
+LIFT_NANOS_MAX: Final = 9 * 10**18
+"""Nine billion dollars: more is told as so much, which a column can hold."""
+
 NO_CREDIT_VALUE: Final = "No payment and no pack says what a credit is worth."
 NO_UNITS: Final = "It was not used in the period."
 NO_COST: Final = "None of its units has a known provider cost; send cost_usd with each event."
@@ -211,7 +214,8 @@ def _kind(parts: Sequence[Part]) -> Kind:
 
 def _lift(parts: Iterable[Part], use: Use, value: CreditValue) -> int:
     credits = sum(part.units * (part.recommended - part.current) for part in parts)
-    return round(credits * paid_share_of(use, value) * value.nanos)
+    lift = round(credits * paid_share_of(use, value) * value.nanos)
+    return max(-LIFT_NANOS_MAX, min(lift, LIFT_NANOS_MAX))
 
 
 def _alike(judged: Iterable[_Judged], units: int) -> list[list[_Judged]]:

@@ -343,7 +343,7 @@ def _price_of_capture(hold: Hold, op: Capture, event: str, catalogue: Catalogue)
         return Quote(op.credits, None, None, label), hold.quantity
     quantity = hold.quantity if op.quantity is None else op.quantity
     if (rate := hold.priced_by) is not None:
-        if op.quantity is None and hold.credits != rate.total(hold.quantity):  # it was over so many credits
+        if op.quantity is None and hold.credits != rate.sum_of(hold.quantity):  # it was over so many credits
             return Quote(hold.credits, None, None, label), quantity
         return Quote.by(rate, quantity, hold.price_version, label), quantity
     if op.quantity is None:

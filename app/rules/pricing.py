@@ -47,13 +47,17 @@ class Rate(msgspec.Struct, frozen=True):
             InvalidRequest: it passes the limit of a credit amount (field `quantity`).
 
         """
-        credits = max(self.minimum, self._graduated(quantity) if self.tiers else self.unit * quantity)
+        credits = self.sum_of(quantity)
         if credits > CREDITS_MAX:
             raise InvalidRequest(
                 f"{quantity} units cost {credits} credits, which is more than one operation may move ({CREDITS_MAX}).",
                 field="quantity",
             )
         return credits
+
+    def sum_of(self, quantity: int) -> int:
+        """The same, though it may be more than one operation may move."""
+        return max(self.minimum, self._graduated(quantity) if self.tiers else self.unit * quantity)
 
     def _graduated(self, quantity: int) -> int:
         credits, counted = 0, 0

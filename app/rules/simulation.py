@@ -43,14 +43,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def credits_then(lot: Lot, price: Price) -> int:
-    """What one event of a lot would cost.
+    """What one event of a lot would cost whose credits its caller did not name.
 
     Raises:
         InvalidRequest: more than one operation may move (field `prices`).
 
     """
-    if lot.is_fixed:
-        return lot.credits // lot.count
     try:
         return price.rate(lot.model or None).total(lot.quantity)
     except InvalidRequest as error:

@@ -13,15 +13,12 @@ from typing import Final
 
 import msgspec
 
-from app.config import COST_NANOS_MAX
 from app.rules.operations import bonus_id_of, grant_id_of
 from app.rules.periods import HOUR_MS
 from app.rules.worth import Worth
 
 BESIDE_EVENTS: Final = ""
 """Stands for the event of what belongs to none."""
-_EARNED_MAX: Final = COST_NANOS_MAX
-"""What one draw earns at the most: as much as an event may cost, so that sums stay within a column."""
 _PAYS_DEBT: Final = frozenset({"grant", "top_up"})
 
 
@@ -137,8 +134,7 @@ def used_by(entries: Iterable[UsedEntry], worths: Mapping[tuple[str, str], Worth
             if worth is not None:
                 earned = _sum_of(sums, entry, worth.currency)
                 earned.paid_credits += credits
-                nanos = credits * worth.nanos
-                earned.revenue_nanos += max(-_EARNED_MAX, min(nanos, _EARNED_MAX))
+                earned.revenue_nanos += credits * worth.nanos
     return sums
 
 

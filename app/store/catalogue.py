@@ -163,6 +163,10 @@ class CatalogueStore:
         upcoming = (await self.fresh()).upcoming
         if not upcoming or upcoming[0].effective_at > now_ms():
             return False
+        # By the database's clock: where this process's is ahead, nothing is in force yet.
+        row = await self._db.fetch_one(f"SELECT {self._db.dialect.now()}")
+        if row is None or upcoming[0].effective_at > row[0]:
+            return False
         await self._db.transact(_bump)
         await self.fresh()
         return True
@@ -256,7 +260,9 @@ class CatalogueStore:
         made = []
         for draft in drafts:
             latest = yield from self._latest(draft.event, expected.get(draft.event))
-            made.append(_version_of(draft, latest.version + 1 if latest else 1, now))
+            # A clock that went back would put the new version behind the one before.
+            at = max(now, latest.created_at) if latest else now
+            made.append(_version_of(draft, latest.version + 1 if latest else 1, at))
             yield _INSERT_PRICE, [*map(_column, astuple(made[-1])), actor]
         yield from self._check_counts([draft.event for draft in drafts])
         yield _expire(self._db.dialect, [draft.event for draft in drafts], "Its price was changed.", now)
@@ -330,12 +336,13 @@ class CatalogueStore:
             if in_force:
                 latest = yield from self._latest(event, None)
                 assert latest is not None
+                ended_at = max(at, latest.created_at)
                 ended = replace(
                     _price_version(in_force[0]),
                     version=latest.version + 1,
                     archived=True,
-                    created_at=at,
-                    effective_at=at,
+                    created_at=ended_at,
+                    effective_at=ended_at,
                 )
                 yield _INSERT_PRICE, [*map(_column, astuple(ended)), actor]
                 told.append(ended)

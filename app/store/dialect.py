@@ -72,6 +72,10 @@ class Dialect:
         """What stands behind a SELECT to lock its rows; on SQLite a transaction has the one lock from its start."""
         return "" if self.is_sqlite else " FOR UPDATE"
 
+    def for_update_of_free(self) -> str:
+        """The same, but rows that another transaction has locked are passed over."""
+        return "" if self.is_sqlite else " FOR UPDATE SKIP LOCKED"
+
     def together(self, statements: Sequence[Statement]) -> Sequence[Statement]:
         """Statements that write different rows: as one where each costs the way to a server and back.
 

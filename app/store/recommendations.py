@@ -86,7 +86,7 @@ class RecommendationStore:
             InvalidRequest: the target cannot be.
 
         """
-        await self._usage.catch_up()
+        await self._usage.catch_up_whole()
         catalogue = (await self._catalogue.fresh()).at(now_ms())
         today = now_ms() // DAY_MS
         first = today - days + 1
@@ -100,7 +100,7 @@ class RecommendationStore:
         )
         usages, withheld = _usages(catalogue, found)
         items = advise(usages, market)
-        made = [item for item in items if isinstance(item, Recommendation)]
+        made = [_dated(item, catalogue) for item in items if isinstance(item, Recommendation)]
         withheld += [item for item in items if isinstance(item, Withheld)]
         kept = await self._db.transact(lambda: self._keep(made))
         return kept, sorted(withheld, key=lambda one: one.event)
@@ -113,6 +113,9 @@ class RecommendationStore:
         now = now_ms()
         kept = []
         for one in made:
+            rested_on = one.facts["versions"]
+            if rested_on != (yield from self._versions([*rested_on])):
+                continue  # its price was changed just now
             known = there.pop(one.event, None)
             if known is not None and _says(known) == _says(one):
                 kept.append(known)
@@ -165,9 +168,8 @@ class RecommendationStore:
         def script() -> Script[Advice]:
             yield BUMP, ()
             advice = yield from _open(id)
-            versions = yield from self._catalogue.in_force([advice.event])
-            version = versions[advice.event].version if advice.event in versions else 0
-            if version != advice.version_from:
+            rested_on = advice.facts["versions"]
+            if rested_on != (yield from self._versions([*rested_on])):
                 yield _decide("expired"), (now_ms(), None, "Its price was changed.", None, id)
                 return msgspec.structs.replace(advice, status="expired")
             yield _decide("applied"), (now_ms(), actor, None, None, id)
@@ -182,6 +184,11 @@ class RecommendationStore:
         if applied.status != "applied":
             raise _not_open(applied)
         return applied
+
+    def _versions(self, events: Sequence[str]) -> Script[dict[str, int]]:
+        """The versions in force of some events' prices, 0 for none."""
+        there = yield from self._catalogue.in_force(events)
+        return {event: there[event].version if event in there else 0 for event in events}
 
     def _drafts(self, advice: Advice) -> Script[list[PriceDraft]]:
         events = [str(event) for event in advice.facts.get("merge", [advice.event])]
@@ -246,6 +253,15 @@ def _usages(
     return usages, withheld
 
 
+def _dated(made: Recommendation, catalogue: Catalogue) -> Recommendation:
+    """With the versions of all prices that it rests on, 0 for none: where one has moved, it is of no use."""
+    events = [str(event) for event in made.facts.get("merge", [made.event])]
+    if any(event not in catalogue.prices for event in events):
+        events.append(FLAT_RATE)
+    versions = {event: price.version if (price := catalogue.prices.get(event)) else 0 for event in events}
+    return msgspec.structs.replace(made, facts={**made.facts, "versions": versions})
+
+
 def _day_of(day: int, model: str, by_currency: Mapping[str, Used]) -> DayOfModel:
     """A day as the advisor takes it: of a unit that was reversed, the cost counts and the unit does not."""
     used, earned = by_currency.get("", Used()), by_currency.get("usd", Used())
@@ -272,7 +288,7 @@ def _says(advice: Advice | Recommendation) -> tuple[Any, ...]:
         advice.kind,
         advice.recommended_credits,
         dict(advice.per_model),
-        advice.version_from,
+        advice.facts["versions"],
         advice.facts["target_margin_percent"],
         advice.facts.get("merge"),
     )

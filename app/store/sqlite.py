@@ -118,6 +118,7 @@ class SqliteEngine:
         factory = _connection_class(self._limits)
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, factory=factory)
         try:
+            connection.execute("PRAGMA temp_store = FILE")  # what it sorts may be more than fits in memory
             connection.execute("BEGIN")
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()  # the first read is what the snapshot is of
         except sqlite3.Error:

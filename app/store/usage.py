@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from app.config import Limits
-from app.errors import InvalidRequest
+from app.errors import InvalidRequest, Unavailable
 from app.rules.periods import DAY_MS
 from app.rules.usage import Flow, Key, Used, UsedEntry, flows_of, used_by
 from app.rules.wallet import QUIET_KINDS, Entry
@@ -37,6 +37,10 @@ _QUIET: Final = frozenset(QUIET_KINDS)
 _SUMS: Final = Used.__struct_fields__
 _HOURS_KEY: Final = ("hour", "event", "model", "currency")
 _WALLETS_KEY: Final = Key.__struct_fields__
+_SUM_MAX: Final = 9 * 10**18
+"""What a sum stays at once it is as large as a column can hold: one that could not be written would stop all others."""
+_PART: Final = 10**9
+_LEAST_AND_MOST: Final = {"cost_low": "min", "cost_high": "max"}
 _COLUMNS: Final[Mapping[Grouping, str]] = {
     "event": "event",
     "model": "model",
@@ -92,6 +96,17 @@ class UsageStore:
             if last is None or last[0] is None or not await self._add_up(last[0]):
                 return True
         return False
+
+    async def catch_up_whole(self) -> None:
+        """The same for what must not go by a part.
+
+        Raises:
+            Unavailable: there is more left than one call may add up; a job goes on with it.
+            ChargeError: the database cannot be asked.
+
+        """
+        if not await self.catch_up():
+            raise Unavailable("Usage is still being added up: try again in a moment.")
 
     async def _add_up(self, last: str) -> bool:
         """Adds up some of what is noted up to an id; whether there was any."""
@@ -154,7 +169,7 @@ class UsageStore:
                 f"interval: these are more than {self._limits.usage_rows_max:,} rows: take a longer one, or less time.",
                 field="interval",
             )
-        return [(row[0], row[1], row[2], Used(*(row[3 + at] for at in range(len(_SUMS))))) for row in rows]
+        return [(row[0], row[1], row[2], _used(row, 3)) for row in rows]
 
     async def by_day_and_model(self, since: int, until: int) -> list[tuple[int, str, str, str, Used]]:
         """Sums for each day, event and model between two days.
@@ -162,28 +177,37 @@ class UsageStore:
         Returns:
             Days since 1970, the event, the model ('' for none), the currency as of `report`, and the sums.
 
+        Raises:
+            InvalidRequest: they are more than are read (field `days`).
+
         """
-        sums = ", ".join(f"CAST({_ADDED.get(name, 'sum')}({name}) AS bigint)" for name in _SUMS)
         rows = await self._db.fetch_all(
-            f"SELECT hour / {DAY_MS}, event, model, currency, {sums} FROM usage_hours"
-            " WHERE hour >= :since AND hour < :until AND event <> '' GROUP BY 1, 2, 3, 4",
-            {"since": since, "until": until},
+            f"SELECT hour / {DAY_MS}, event, model, currency, {_added_up('')} FROM usage_hours"
+            " WHERE hour >= :since AND hour < :until AND event <> '' GROUP BY 1, 2, 3, 4 LIMIT :most",
+            {"since": since, "until": until, "most": self._limits.usage_days_max + 1},
         )
-        return [(row[0], row[1], row[2], row[3], Used(*(row[4 + at] for at in range(len(_SUMS))))) for row in rows]
+        if len(rows) > self._limits.usage_days_max:
+            raise InvalidRequest(
+                f"days: these are more than {self._limits.usage_days_max:,} days of events and models: take fewer.",
+                field="days",
+            )
+        return [(row[0], row[1], row[2], row[3], _used(row, 4)) for row in rows]
 
     async def total(self, since: int, until: int) -> dict[str, Used]:
         """Sums of all usage between two whole hours, by the currency of what it earned, '' for all but that."""
-        sums = ", ".join(f"CAST({_ADDED.get(name, 'sum')}({name}) AS bigint)" for name in _SUMS)
-        query = f"SELECT currency, {sums} FROM usage_hours WHERE hour >= :since AND hour < :until GROUP BY currency"
-        rows = await self._db.fetch_all(query, {"since": since, "until": until})
-        return {row[0]: Used(*(row[1 + at] for at in range(len(_SUMS)))) for row in rows}
+        rows = await self._db.fetch_all(
+            f"SELECT currency, {_added_up('')} FROM usage_hours WHERE hour >= :since AND hour < :until"
+            " GROUP BY currency",
+            {"since": since, "until": until},
+        )
+        return {row[0]: _used(row, 1) for row in rows}
 
     async def flows(self, since: int, until: int) -> dict[str, Flow]:
         """How credits moved between two whole hours, by the kind of their entries."""
-        sums = ", ".join(f"CAST(sum({name}) AS bigint)" for name in Flow.__struct_fields__)
+        sums = ", ".join(_in_parts(name) for name in Flow.__struct_fields__)
         query = f"SELECT kind, {sums} FROM credit_flows WHERE hour >= :since AND hour < :until GROUP BY kind"
         rows = await self._db.fetch_all(query, {"since": since, "until": until})
-        return {row[0]: Flow(row[1], row[2], row[3]) for row in rows}
+        return {row[0]: Flow(*(_whole(row, 1 + 2 * at) for at in range(3))) for row in rows}
 
     async def money(self, since: int, until: int) -> dict[str, tuple[int, int]]:
         """What was paid and what of it went back or is disputed, by currency, of purchases begun between two times."""
@@ -222,20 +246,23 @@ class Standings(msgspec.Struct, frozen=True):
 def _write(
     dialect: Dialect, taken: Sequence[str], sums: Mapping[Key, Used], flows: Mapping[tuple[int, str], Flow]
 ) -> Script[None]:
-    gone = yield f"DELETE FROM usage_pending WHERE id IN {dialect.listed('?')} RETURNING id", (_encode(taken).decode(),)
-    if len(gone) < len(taken):
+    ids = (_encode(taken).decode(),)
+    # What another process holds is its to add up: to wait for it would keep metering of this one waiting too.
+    free = yield f"SELECT id FROM usage_pending WHERE id IN {dialect.listed('?')}{dialect.for_update_of_free()}", ids
+    if len(free) < len(taken):
         raise _TakenBefore
+    yield f"DELETE FROM usage_pending WHERE id IN {dialect.listed('?')}", ids
     hours: dict[tuple[int, str, str, str], Used] = {}
     for key, used in sums.items():
         of_all = (key.hour, key.event, key.model, key.currency)
         hours[of_all] = _together(hours[of_all], used) if of_all in hours else used
     yield from _upsert(dialect, "usage_hours").statements(
-        [(*key, *astuple(used)) for key, used in sorted(hours.items(), key=itemgetter(0))]
+        [(*key, *_bounded(used)) for key, used in sorted(hours.items(), key=itemgetter(0))]
     )
     # In the order of their keys: two processes that write the same rows wait for each other in turn.
     by_key = sorted(((astuple(key), used) for key, used in sums.items()), key=itemgetter(0))
-    yield from _upsert(dialect, "usage_of_wallets").statements([(*key, *astuple(used)) for key, used in by_key])
-    moved = sorted((hour, kind, *astuple(flow)) for (hour, kind), flow in flows.items())
+    yield from _upsert(dialect, "usage_of_wallets").statements([(*key, *_bounded(used)) for key, used in by_key])
+    moved = sorted((hour, kind, *_bounded(flow)) for (hour, kind), flow in flows.items())
     yield from _upsert_flows(dialect).statements(moved)
 
 
@@ -246,10 +273,56 @@ def _together(one: Used, other: Used) -> Used:
     return Used(**sums, cost_low=min(lows, default=None), cost_high=max(highs, default=None))
 
 
+def _more(table: str, column: str) -> str:
+    """A sum with more added to it, which stays within its column."""
+    there, new = f"{table}.{column}", f"excluded.{column}"
+    return (
+        f"CASE WHEN {new} > 0 AND {there} > {_SUM_MAX} - {new} THEN {_SUM_MAX}"
+        f" WHEN {new} < 0 AND {there} < -{_SUM_MAX} - {new} THEN -{_SUM_MAX} ELSE {there} + {new} END"
+    )
+
+
+def _added_up(prefix: str) -> str:
+    """The sums of `Used`, in its order; `_used` reads them."""
+    return ", ".join(
+        f"CAST({_LEAST_AND_MOST[name]}({prefix}{name}) AS bigint)"
+        if name in _LEAST_AND_MOST
+        else _in_parts(f"{prefix}{name}")
+        for name in _SUMS
+    )
+
+
+def _in_parts(column: str) -> str:
+    """A sum as two columns, for neither engine adds up beyond 64 bits: billions, and the rest."""
+    rest = f"{column} - {column} / {_PART} * {_PART}"
+    return f"CAST(sum({column} / {_PART}) AS bigint), CAST(sum({rest}) AS bigint)"
+
+
+def _whole(row: Sequence[Any], at: int) -> int:
+    return int(row[at]) * _PART + int(row[at + 1])
+
+
+def _used(row: Sequence[Any], at: int) -> Used:
+    sums: dict[str, Any] = {}
+    for name in _SUMS:
+        if name in _LEAST_AND_MOST:
+            sums[name] = row[at]
+            at += 1
+        else:
+            sums[name] = _whole(row, at)
+            at += 2
+    return Used(**sums)
+
+
+def _bounded(used: Used | Flow) -> tuple[int | None, ...]:
+    """A row of sums that its columns can hold."""
+    return tuple(None if one is None else max(-_SUM_MAX, min(one, _SUM_MAX)) for one in astuple(used))
+
+
 @cache
 def _upsert(dialect: Dialect, name: str) -> Insert:
     table, key = schema.metadata.tables[name], _HOURS_KEY if name == "usage_hours" else _WALLETS_KEY
-    sets = [f"{column} = {name}.{column} + excluded.{column}" for column in schema.USAGE_SUMS]
+    sets = [f"{column} = {_more(name, column)}" for column in schema.USAGE_SUMS]
     for column, better in (("cost_low", "<"), ("cost_high", ">")):
         there, new = f"{name}.{column}", f"excluded.{column}"
         sets.append(f"{column} = CASE WHEN {there} IS NULL OR {new} {better} {there} THEN {new} ELSE {there} END")
@@ -260,7 +333,7 @@ def _upsert(dialect: Dialect, name: str) -> Insert:
 @cache
 def _upsert_flows(dialect: Dialect) -> Insert:
     sums = Flow.__struct_fields__
-    sets = ", ".join(f"{column} = credit_flows.{column} + excluded.{column}" for column in sums)
+    sets = ", ".join(f"{column} = {_more('credit_flows', column)}" for column in sums)
     conflict = f" ON CONFLICT (hour, kind) DO UPDATE SET {sets}"
     return Insert(dialect, schema.credit_flows, ("hour", "kind", *sums), conflict)
 
@@ -297,14 +370,10 @@ def _worths(dialect: Dialect) -> str:
 @cache
 def _report(dialect: Dialect, column: str, *, of_wallets: bool, one: bool) -> str:
     table = "usage_of_wallets" if of_wallets else "usage_hours"
-    sums = [f"CAST({_ADDED.get(name, 'sum')}(u.{name}) AS bigint)" for name in _SUMS]
     starts, ends = ("CAST(period.value ->> 0 AS bigint)", "CAST(period.value ->> 1 AS bigint)")
     mine = " AND u.customer_id = :customer_id" if one else ""
     return (
-        f"SELECT {starts}, u.{column}, u.currency, {', '.join(sums)} FROM {dialect.json_values(':periods')} AS period"
+        f"SELECT {starts}, u.{column}, u.currency, {_added_up('u.')} FROM {dialect.json_values(':periods')} AS period"
         f" JOIN {table} AS u ON u.hour >= {starts} AND u.hour < {ends}{mine}"
         " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT :most"
     )
-
-
-_ADDED: Final = {"cost_low": "min", "cost_high": "max"}

@@ -145,6 +145,31 @@ def test_a_merge_puts_one_price_on_all_its_events(api: httpx.Client, customer: s
     assert [(price["credits"], price["label"]) for price in prices.values()] == [(5, "A"), (5, "B"), (5, "C")]
 
 
+def test_a_merge_is_of_no_use_once_one_of_its_prices_has_changed(api: httpx.Client, customer: str) -> None:
+    names = [f"doc.scan.{name}" for name in ("a", "b", "c")]
+    for name in names:
+        api.put(f"/v1/prices/{name}", json={"credits": 1})
+        use(api, customer, name, times=20, cost_usd="0.05")
+    for _ in range(2):
+        use(api, customer, times=900, cost_usd="0.08")
+    [one] = advise(api)["recommendations"]
+    other = next(name for name in names if name != one["event"])
+    api.put(f"/v1/prices/{other}", json={"credits": 2, "minimum": 9})
+    refused = error_of(api.post(f"{PATH}/{one['id']}/apply"), 409, "recommendation_not_open")
+    assert refused["status"] == "expired"
+    assert api.get(f"/v1/prices/{other}").json()["minimum"] == 9
+    assert api.get(f"{PATH}/{one['id']}").json()["status"] == "expired"
+
+
+def test_advice_on_a_flat_rate_is_of_no_use_once_that_has_changed(api: httpx.Client, customer: str) -> None:
+    api.put("/v1/prices/*", json={"credits": 1})
+    use(api, customer, "video.render", cost_usd="0.5")
+    [one] = advise(api)["recommendations"]
+    api.put("/v1/prices/*", json={"credits": 60})
+    error_of(api.post(f"{PATH}/{one['id']}/apply"), 409, "recommendation_not_open")
+    error_of(api.get("/v1/prices/video.render"), 404, "not_found")
+
+
 def test_a_name_that_pays_the_flat_rate_is_given_a_price_of_its_own(api: httpx.Client, customer: str) -> None:
     api.put("/v1/prices/*", json={"credits": 1})
     use(api, customer, "video.render", cost_usd="0.5")

@@ -57,6 +57,8 @@ def serve(folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
         ("CHARGLY_USD_RATES", "eur=0"),
         ("CHARGLY_USD_RATES", "eur=1.08;gbp=1.27"),
         ("CHARGLY_USD_RATES", "usd=1"),
+        ("CHARGLY_USD_RATES", "eur=1,eur=2"),
+        ("CHARGLY_USD_RATES", "eur=１"),
         ("CHARGLY_WELCOME_CREDITS", "ten"),
         ("CHARGLY_WELCOME_CREDITS", "9999999999999"),
         ("CHARGLY_SOCKETS_PER_ADDRESS", "-1"),

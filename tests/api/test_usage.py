@@ -153,10 +153,30 @@ def test_csv_has_the_same_rows(api: httpx.Client, customer: str) -> None:
         ({"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"}, "from"),
         ({"interval": "hour", "from": "2020-01-01T00:00:00Z"}, "interval"),
         ({"customer_id": "a/b"}, "customer_id"),
+        ({"to": "9999-12-31T23:59:59.999Z"}, "from"),
+        ({"to": "0001-01-01T00:00:00Z"}, "from"),
+        ({"to": "1970-01-02T00:00:00Z"}, "from"),
     ],
 )
 def test_what_cannot_be_asked(api: httpx.Client, query: dict[str, str], field: str) -> None:
     assert error_of(api.get("/v1/usage", params=query), 400, "invalid_request")["field"] == field
+
+
+def test_events_of_any_cost_and_worth_stop_no_report(api: httpx.Client) -> None:
+    api.put("/v1/prices/free.x", json={"credits": 0})
+    events = [{"customer_id": "big", "event": "free.x", "cost_usd": "1000000", "quantity": 10**9}] * 1_000
+    for _ in range(10):
+        assert api.post("/v1/events/batch", json={"events": events}).json()["accepted"] == 1_000
+    [row] = usage(api)
+    assert (row["count"], row["cost_usd"]) == (10_000, "9000000000")  # as much as a sum holds
+    give(api, "u", 10**12, usd_value="1000000")
+    assert charge(api, "u", "free.x", credits=10**12).status_code == 201
+    assert api.get("/v1/overview").json()["revenue_usd"] == "1000000"
+    for path, body in (
+        ("/v1/pricing/recommendations", {}),
+        ("/v1/prices/simulate", {"prices": {"free.x": {"credits": 1}}}),
+    ):
+        assert api.post(path, json=body).status_code == 200
 
 
 def test_a_usd_value_of_promotional_credits_is_refused(api: httpx.Client) -> None:

@@ -151,6 +151,7 @@ def test_files_that_cannot_be_read(command: ServerProcess) -> None:
     assert refusal(command, b"\xff") == "is not in UTF-8."
     assert refusal(command, "#" * (1 << 20) + "#") == "is larger than 1,048,576 bytes."
     assert refusal(command, "x = " + "[" * 20_000) == "is nested too deeply."
+    assert refusal(command, FILE.replace("10", "9" * 5_000, 1)) == "has a number of too many digits."
     missing = command.run("prices", "import", str(command.folder / "none.toml"))
     assert (missing.returncode, "cannot be read: No such file" in missing.stderr) == (1, True)
 
@@ -190,8 +191,19 @@ def test_a_price_is_set_and_what_is_not_named_stays(command: ServerProcess) -> N
     assert made["per_model"] == {"gpt-5": 20, "o3": 30}
     assert put("video.render", "7", "--label", "Video", "--at", "2999-01-01T00:00:00Z")["status"] == "scheduled"
     assert "video.render: 7 credits (Video); from 2999" in command.run("prices", "list").stdout
-    for options in (("Chat", "1"), ("chat.reply", "-1"), ("chat.reply", "1", "--model", "gpt-5")):
-        assert command.run("prices", "set", *options).returncode != 0
+    too_many = str(10**12 + 1)
+    for options in (
+        ("Chat", "1"),
+        ("chat.reply", "-1"),
+        ("chat.reply", too_many),
+        ("chat.reply", str(2**63)),
+        ("chat.reply", "1", "--minimum", too_many),
+        ("chat.reply", "1", "--model", f"o3={too_many}"),
+        ("chat.reply", "1", "--model", "gpt-5"),
+    ):
+        done = command.run("prices", "set", *options)
+        assert done.returncode != 0
+        assert "Traceback" not in done.stderr
     assert command.run("prices", "set", "chat.reply", "1", "--at", "2020-01-01T00:00:00Z").returncode == 1
     assert listed(command)["chat.reply"]["version"] == 3
 

@@ -91,6 +91,12 @@ def test_a_hold_of_so_many_credits_over_a_tiered_price_is_captured_as_it_is_or_b
     assert (entry.credits, entry.price_version) == (-52, 4)
 
 
+def test_a_hold_of_so_many_credits_is_captured_though_its_price_would_pass_the_limit() -> None:
+    held = done(FUNDED, hold(50, event="chat.reply", quantity=CREDITS_MAX)).state
+    [entry] = done(held, capture()).entries
+    assert entry.credits == -50
+
+
 def test_a_hold_over_an_event_may_be_for_more_than_its_price() -> None:
     [made] = done(FUNDED, hold(50, event="chat.reply")).holds
     assert (made.credits, made.unit_credits, made.price_version) == (50, 8, 2)

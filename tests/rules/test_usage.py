@@ -84,12 +84,6 @@ def test_the_cheapest_and_the_dearest_unit_are_kept() -> None:
     assert (used.cost_low, used.cost_high, used.costed, used.quantity) == (2, 9, 4, 5)
 
 
-def test_what_one_draw_earns_has_a_limit() -> None:
-    dear = {("u", "grant_paid"): Worth(10**12, "usd")}
-    [_, earned] = used_by([entry(draws=(("grant_paid", 10**12),))], dear).values()
-    assert earned.revenue_nanos == 10**15
-
-
 def test_order_does_not_matter() -> None:
     entries: Sequence[UsedEntry] = [
         entry(cost_nanos=n, draws=(("grant_paid", n),), model=str(n % 3)) for n in range(40)

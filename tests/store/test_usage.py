@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from store.writing import Ledger, open_ledger
 
 from app.config import Config
-from app.store.usage import UsageStore
+from app.rules.usage import Flow, Key, Used
+from app.store.usage import UsageStore, _write
 
 ALL_TIME = [(0, 2**45)]
 
@@ -56,6 +57,27 @@ async def test_what_many_entries_have_is_added_up_a_batch_at_a_time(ledger: Ledg
     store = UsageStore(ledger.db, replace(ledger.config.limits, usage_entries_at_once=1, usage_catch_ups_max=2))
     assert await store.catch_up() is False
     assert (await counts(ledger)).get("chat.reply") == 1
+
+
+async def test_sums_that_a_column_cannot_hold_stop_nobody(ledger: Ledger) -> None:
+    huge = 9 * 10**18
+
+    def sums(hour: int, cost: int) -> dict[Key, Used]:
+        return {Key("u", hour, "e", "", "", ""): Used(count=1, cost_nanos=cost, revenue_nanos=-cost)}
+
+    for hour, cost in ((0, huge - 5), (0, 4), (0, 7), (3_600_000, 2 * huge), (7_200_000, 123)):
+        flows = {(hour, "event"): Flow(1, cost, cost)}
+        await ledger.db.transact(
+            lambda cost=cost, hour=hour, flows=flows: _write(  # type: ignore[misc]
+                ledger.db.dialect, [], sums(hour, cost), flows
+            )
+        )
+    store = UsageStore(ledger.db, ledger.config.limits)
+    for grouping in ("event", "customer"):
+        [(_, _, _, used)] = await store.report(ALL_TIME, grouping, None)
+        assert (used.count, used.cost_nanos, used.revenue_nanos) == (5, 2 * huge + 123, -2 * huge - 123)
+    assert (await store.total(0, 2**45))[""].cost_nanos == 2 * huge + 123
+    assert (await store.flows(0, 2**45))["event"].credits_in == 2 * huge + 123
 
 
 async def test_a_refusal_and_what_moves_no_credits_leave_no_note(ledger: Ledger) -> None:

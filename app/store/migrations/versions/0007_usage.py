@@ -13,8 +13,8 @@ STRICT: Final[dict[str, Any]] = {"sqlite_strict": True, "sqlite_with_rowid": Fal
 Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 Whole = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 SUMS: Final = ("count", "reversed", "quantity", "credits", "costed", "cost_nanos", "paid_credits", "revenue_nanos")
-SPAN: Final = 500
-"""Entries of one wallet that are added up at once."""
+AT_ONCE: Final = 2_000
+"""Entries that one note names."""
 
 
 def text(name: str) -> sa.Column[str]:
@@ -87,13 +87,24 @@ def _value_grants() -> None:
 
 
 def _leave_to_be_added_up() -> None:
-    """Names all entries that are there: a server adds them up beside its work."""
+    """Names all entries that are there: a server adds them up beside its work, so many at once."""
     connection = op.get_bind()
-    insert = sa.text("INSERT INTO usage_pending (id, wallets) VALUES (:id, :wallets)")
-    rows: list[dict[str, str]] = []
-    for customer_id, version in connection.execute(sa.text("SELECT customer_id, version FROM wallets")).fetchall():
-        for first in range(1, version + 1, SPAN):
-            span = [[customer_id, first, min(first + SPAN - 1, version)]]
-            rows.append({"id": f"use_0_{len(rows)}", "wallets": json.dumps(span)})
-    if rows:
-        connection.execute(insert, rows)
+    notes: list[dict[str, str]] = []
+    spans: list[tuple[str, int, int]] = []
+    named = 0
+
+    def leave() -> None:
+        notes.append({"id": f"use_0_{len(notes):012d}", "wallets": json.dumps(spans)})
+
+    for customer_id, version in connection.execute(sa.text("SELECT customer_id, version FROM wallets ORDER BY 1")):
+        for first in range(1, version + 1, AT_ONCE):
+            last = min(first + AT_ONCE - 1, version)
+            if named + last - first >= AT_ONCE and spans:
+                leave()
+                spans, named = [], 0
+            spans.append((customer_id, first, last))
+            named += last - first + 1
+    if spans:
+        leave()
+    if notes:
+        connection.execute(sa.text("INSERT INTO usage_pending (id, wallets) VALUES (:id, :wallets)"), notes)
