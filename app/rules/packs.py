@@ -126,7 +126,7 @@ def _worth(line: Line) -> int:
 
 _WHOLE_IN_HUNDREDTHS = frozenset(("isk", "ugx"))
 """Those that have no smaller unit any more, and that Stripe still takes in hundredths."""
-_IN_THOUSANDTHS = frozenset(("bhd", "jod", "kwd", "omr", "tnd"))
+IN_THOUSANDTHS = frozenset(("bhd", "jod", "kwd", "omr", "tnd"))
 """Those with three decimals, of which Stripe takes two (docs.stripe.com/currencies)."""
 
 
@@ -137,7 +137,7 @@ def check_amount(amount: int, currency: str, field: str) -> int:
         InvalidRequest: it has more digits than Stripe takes, or a fraction that the currency does not have.
 
     """
-    step = 100 if currency in _WHOLE_IN_HUNDREDTHS else 10 if currency in _IN_THOUSANDTHS else 1
+    step = 100 if currency in _WHOLE_IN_HUNDREDTHS else 10 if currency in IN_THOUSANDTHS else 1
     if not 1 <= amount <= AMOUNT_MAX or amount % step:
         multiple = f", a multiple of {step}" if step > 1 else ""
         raise InvalidRequest(f"{field}: from 1 to {AMOUNT_MAX} minor units of {currency}{multiple}.", field=field)

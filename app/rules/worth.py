@@ -10,13 +10,12 @@ from typing import Final
 
 import msgspec
 
-from app.rules.packs import Pack
+from app.rules.packs import IN_THOUSANDTHS, Pack
 
 _WHOLE: Final = frozenset(
     ("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf")
 )
-_IN_THOUSANDTHS: Final = frozenset(("bhd", "jod", "kwd", "omr", "tnd"))
-"""Currencies without a smaller unit, and with one of thousandths (docs.stripe.com/currencies)."""
+"""Currencies without a smaller unit (docs.stripe.com/currencies)."""
 _NANOS: Final = 10**9
 
 
@@ -37,7 +36,7 @@ def of_money(amount: int, currency: str, credits: int, usd_rate: int | None = No
         usd_rate: billionths of a US dollar for one major unit of the currency, None where no rate is set.
 
     """
-    nanos = Fraction(amount * _NANOS, 10 ** (0 if currency in _WHOLE else 3 if currency in _IN_THOUSANDTHS else 2))
+    nanos = Fraction(amount * _NANOS, 10 ** (0 if currency in _WHOLE else 3 if currency in IN_THOUSANDTHS else 2))
     if usd_rate is None or currency == "usd":
         return Worth(round(nanos / credits), currency)
     return Worth(round(nanos * usd_rate / _NANOS / credits), "usd")

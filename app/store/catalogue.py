@@ -70,6 +70,24 @@ class _Decoded(msgspec.Struct):
     costs: list[Cost]
 
 
+def check_version(what: str, seen: int | None, latest: int) -> None:
+    """Refuses a writer who has not seen the latest version.
+
+    Args:
+        what: has versions.
+        seen: the version that the writer has seen, 0 for none; None writes in any case.
+        latest: its number.
+
+    Raises:
+        VersionConflict: they differ.
+
+    """
+    if seen not in (None, latest):
+        raise VersionConflict(
+            f"The latest version of {what!r} is {latest}, not {seen}.", expected_version=seen, version=latest
+        )
+
+
 def _in_force(dialect: Dialect) -> str:
     """The versions in force, for FROM, but for those that end a price."""
     return f"{_newest(dialect)} AND p.archived = 0"
@@ -359,13 +377,7 @@ class CatalogueStore:
             (event,),
         )
         latest = _price_version(rows[0]) if rows else None
-        version = latest.version if latest else 0
-        if expected_version is not None and expected_version != version:
-            raise VersionConflict(
-                f"The latest version of {event!r} is {version}, not {expected_version}.",
-                expected_version=expected_version,
-                version=version,
-            )
+        check_version(event, expected_version, latest.version if latest else 0)
         return latest
 
     async def packs(self) -> list[Pack]:

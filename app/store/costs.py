@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from app.config import Limits
 from app.errors import InvalidRequest, NotFound, VersionConflict
 from app.rules.costs import Cost
-from app.store.catalogue import BUMP, COSTS_IN_FORCE, CatalogueStore, PriceDraft
+from app.store.catalogue import BUMP, COSTS_IN_FORCE, CatalogueStore, PriceDraft, check_version
 from app.store.db import Database, Script
 from app.store.ids import now_ms
 
@@ -140,13 +140,7 @@ class CostStore:
         for draft in drafts:
             latest = yield from _latest(draft.event)
             version = latest.version if latest else 0
-            seen = expected.get(draft.event, version)
-            if seen != version:
-                raise VersionConflict(
-                    f"The latest version of what {draft.event!r} costs is {version}, not {seen}.",
-                    expected_version=seen,
-                    version=version,
-                )
+            check_version(draft.event, expected.get(draft.event), version)
             made.append(
                 CostVersion(
                     event=draft.event,
