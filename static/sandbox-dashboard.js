@@ -36,8 +36,10 @@ const ACTIONS = {
 const drawn = new Map();
 let packs = "";
 let busy = false;
-/** How many things were done: what was read before the last of them is of the past. */
-let acts = 0;
+/** Whether a button or key is down: what is drawn anew meanwhile would take its click. */
+let pressed = false;
+/** Counts each deed's begin and end: what was asked for before the last of them may be of the past. */
+let turns = 0;
 
 /* ---------- Asking ---------- */
 
@@ -56,9 +58,9 @@ async function ask(path, body) {
 
 async function read() {
   try {
-    const before = acts;
+    const before = turns;
     const state = await ask("/sandbox/payments");
-    if (!busy && acts === before) show(state);
+    if (!busy && !pressed && turns === before) show(state);
   } catch {
     // The server restarts, and the next reading shows what is there.
   }
@@ -73,7 +75,7 @@ async function again() {
 async function act(path, body, done) {
   if (busy) return;
   busy = true;
-  acts += 1;
+  turns += 1;
   document.body.setAttribute("aria-busy", "true");
   try {
     const { payment, events } = await ask(path, body);
@@ -83,6 +85,7 @@ async function act(path, body, done) {
     say(error instanceof TypeError || error.name === "TimeoutError" ? "The demo can’t be reached just now." : error.message, "wrong");
   }
   busy = false;
+  turns += 1;
   document.body.removeAttribute("aria-busy");
   await read();
 }
@@ -182,4 +185,6 @@ $("invoice").addEventListener("submit", (event) => {
   event.preventDefault();
   act("/sandbox/invoices", { customer_id: $("wallet").value.trim(), pack: $("pack").value }, "The invoice is paid.");
 });
+for (const type of ["pointerdown", "keydown"]) addEventListener(type, () => (pressed = true), true);
+for (const type of ["pointerup", "pointercancel", "keyup", "blur"]) addEventListener(type, () => (pressed = false), true);
 again();

@@ -19,11 +19,13 @@ __all__ = ["chromium", "open_page"]
 
 
 WATCH = """
-globalThis.drawings = 0;
-new MutationObserver((all) => { drawings += all.filter(({ addedNodes }) => addedNodes.length).length; })
-  .observe(document.querySelector("#payments"), { childList: true });
+globalThis.shown = [];
+new MutationObserver(() => {
+  const state = document.querySelector("article.payment .state").textContent;
+  if (shown.at(-1) !== state) shown.push(state);
+}).observe(document.querySelector("#payments"), { childList: true, subtree: true });
 """
-"""Counts how often a payment is drawn."""
+"""Notes each state that the newest payment is drawn with."""
 
 
 @pytest.fixture(scope="module")
@@ -96,25 +98,36 @@ async def test_a_payment_is_refunded_by_keys_alone(open_page: OpenPage, demo: Se
     await expect(newest(page)).to_contain_text("Dispute lost")
 
 
+@pytest.mark.parametrize("asked", ["before", "during"])
 async def test_a_reading_from_before_a_deed_does_not_undo_it_on_the_page(
-    open_page: OpenPage, demo: ServerProcess, api: httpx.Client
+    open_page: OpenPage, demo: ServerProcess, api: httpx.Client, asked: str
 ) -> None:
     session = checkout(api).rsplit("/", 1)[-1]
     api.post(f"/sandbox/sessions/{session}/pay", json={"card": "4242424242424242"}).raise_for_status()
     page = await open_page(f"{demo.address}/sandbox")
     await expect(newest(page).get_by_role("button", name="Dispute")).to_be_visible()
-    read, go, stale = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    deed, read, go, stale = asyncio.Event(), asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def hold_back(route: Route) -> None:
+        """Keeps what the first reading shows, asked before the deed or while it is under way, until the deed is done."""
+        if asked == "during" and not deed.is_set():
+            return await route.continue_()
         answer = await route.fetch()
         if not read.is_set():
             read.set()
             await go.wait()
-        await route.fulfill(response=answer)
+        return await route.fulfill(response=answer)
+
+    async def wait_for_reading(route: Route) -> None:
+        deed.set()
+        await asyncio.wait_for(read.wait(), 10)
+        await route.continue_()
 
     page.on("requestfinished", lambda request: stale.set() if request.url.endswith("/sandbox/payments") else None)
     await page.route("**/sandbox/payments", hold_back)
-    await asyncio.wait_for(read.wait(), 10)
+    await page.route("**/sandbox/payments/*", wait_for_reading)
+    if asked == "before":
+        await asyncio.wait_for(read.wait(), 10)
     await page.evaluate(WATCH)
     await newest(page).get_by_role("button", name="Dispute").click()
     await expect(newest(page)).to_contain_text("Disputed")
@@ -122,8 +135,25 @@ async def test_a_reading_from_before_a_deed_does_not_undo_it_on_the_page(
     go.set()
     await asyncio.wait_for(stale.wait(), 10)
     await expect(newest(page)).to_contain_text("Disputed")
-    assert await page.evaluate("drawings") == 1
+    assert await page.evaluate("shown") == ["Disputed"]
     await page.unroute_all(behavior="wait")  # the page reads on, and a reading under way would fail the next test
+
+
+async def test_a_button_pressed_while_the_page_reads_on_keeps_its_click(
+    open_page: OpenPage, demo: ServerProcess, api: httpx.Client
+) -> None:
+    session = checkout(api).rsplit("/", 1)[-1]
+    api.post(f"/sandbox/sessions/{session}/pay", json={"card": "4242424242424242"}).raise_for_status()
+    page = await open_page(f"{demo.address}/sandbox")
+    await newest(page).get_by_role("button", name="Dispute").hover()
+    await page.mouse.down()
+    payment = api.get("/sandbox/payments").raise_for_status().json()["payments"][0]["id"]
+    api.post(f"/sandbox/payments/{payment}", json={"action": "refund_half"}).raise_for_status()
+    for _ in range(2):  # one that began before the refund, and one after
+        async with page.expect_request_finished(lambda request: request.url.endswith("/sandbox/payments")):
+            pass
+    await page.mouse.up()
+    await expect(newest(page)).to_contain_text("Disputed")
 
 
 async def test_an_invoice_is_paid_over_a_price_that_a_pack_has(
