@@ -19,8 +19,9 @@ from app.store.usage import Grouping
 
 Interval = Literal["hour"] | Per
 
+INTERVALS: Final[Sequence[str]] = ("hour", *get_args(Per))
 _DAYS_DEFAULT: Final = 30
-_USD: Final = "usd"
+USD: Final = "usd"
 _BALANCES: Final = (0, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 100_000)
 """Where the balances of wallets are divided."""
 
@@ -63,9 +64,9 @@ class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 async def read_usage(call: Call) -> Answer:
     """Usage by period and by event, model, member or customer."""
-    since, until = _span(call)
-    interval = _choice(call, "interval", ("hour", *get_args(Per)), "day")
-    grouping: Grouping = _choice(call, "group_by", get_args(Grouping), "event")
+    since, until = span_asked_for(call)
+    interval = choice(call, "interval", INTERVALS, "day")
+    grouping: Grouping = choice(call, "group_by", get_args(Grouping), "event")
     customer_id = call.query.get("customer_id")
     if customer_id is not None:
         fields.customer(customer_id)
@@ -90,8 +91,13 @@ async def read_usage(call: Call) -> Answer:
     )
 
 
-def _span(call: Call) -> tuple[int, int]:
-    """From when until when, the last 30 days by default."""
+def span_asked_for(call: Call) -> tuple[int, int]:
+    """From when until when, the last 30 days by default; both in milliseconds since 1970.
+
+    Raises:
+        InvalidRequest: a time is none, or `from` does not lie before `to`.
+
+    """
     until = fields.time_ms(call, "to")
     until = now_ms() if until is None else until
     since = fields.time_ms(call, "from")
@@ -104,7 +110,13 @@ def _span(call: Call) -> tuple[int, int]:
     return since, until
 
 
-def _choice(call: Call, name: str, known: Sequence[str], default: str) -> Any:
+def choice(call: Call, name: str, known: Sequence[str], default: str) -> Any:
+    """A parameter that is one of several words.
+
+    Raises:
+        InvalidRequest: it is none of them.
+
+    """
     value = call.query.get(name, default)
     if value not in known:
         raise InvalidRequest(f"{name}: one of {', '.join(known)}.", field=name)
@@ -116,7 +128,7 @@ def _row(period: int, grouping: Grouping, name: str, by_currency: dict[str, Used
     used = by_currency.get("", Used())
     earned = {currency: sums.revenue_nanos for currency, sums in by_currency.items() if currency and sums.revenue_nanos}
     cost = used.cost_nanos if used.costed or used.cost_nanos else None
-    only_dollars = earned.keys() <= {_USD}
+    only_dollars = earned.keys() <= {USD}
     group: dict[str, Any] = {grouping: name if grouping == "customer" else name or None}
     return UsageRow(
         period=rfc3339(period),
@@ -128,9 +140,9 @@ def _row(period: int, grouping: Grouping, name: str, by_currency: dict[str, Used
         paid_credits=sum(sums.paid_credits for sums in by_currency.values()),
         costed=used.costed,
         cost_usd=fields.usd(cost),
-        revenue_usd=fields.dollars(earned.get(_USD, 0)),
-        revenue_in={currency: fields.dollars(nanos) for currency, nanos in earned.items() if currency != _USD},
-        margin_percent=margin_percent(earned.get(_USD, 0), cost) if cost is not None and only_dollars else None,
+        revenue_usd=fields.dollars(earned.get(USD, 0)),
+        revenue_in={currency: fields.dollars(nanos) for currency, nanos in earned.items() if currency != USD},
+        margin_percent=margin_percent(earned.get(USD, 0), cost) if cost is not None and only_dollars else None,
     )
 
 
@@ -186,7 +198,7 @@ class OverviewAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 async def read_overview(call: Call) -> Answer:
     """How the loop goes: credits in, credits out, balances."""
-    since, until = whole_hours(*_span(call))
+    since, until = whole_hours(*span_asked_for(call))
     usage = call.services.usage
     complete = await usage.catch_up()
     flows = await usage.flows(since, until)

@@ -28,6 +28,8 @@ log = logging.getLogger("chargly.store")
 
 Grouping = Literal["event", "model", "member", "customer"]
 
+EventUse = tuple[int, str, str, Used]
+"""When a period begins, the event, the currency of the revenue ('' for all but that), and the sums."""
 _Span = tuple[str, int, int]
 """A wallet, and the first and the last of its versions."""
 _spans_in: Final = msgspec.json.Decoder(list[_Span]).decode
@@ -40,6 +42,8 @@ _WALLETS_KEY: Final = Key.__struct_fields__
 _SUM_MAX: Final = 9 * 10**18
 """What a sum stays at once it is as large as a column can hold: one that could not be written would stop all others."""
 _PART: Final = 10**9
+_BOUNDS: Final = ("CAST(period.value ->> 0 AS bigint)", "CAST(period.value ->> 1 AS bigint)")
+"""Where a period begins and ends."""
 _LEAST_AND_MOST: Final = {"cost_low": "min", "cost_high": "max"}
 _COLUMNS: Final[Mapping[Grouping, str]] = {
     "event": "event",
@@ -171,6 +175,23 @@ class UsageStore:
             )
         return [(row[0], row[1], row[2], _used(row, 3)) for row in rows]
 
+    async def by_event(self, periods: Sequence[tuple[int, int]]) -> list[EventUse]:
+        """Sums for each period and event, as `report` has them, for more of them than one answer of that has.
+
+        Args:
+            periods: when each begins and ends, on whole hours, in milliseconds since 1970; no two begin together.
+
+        Raises:
+            InvalidRequest: they are more than are read (field `from`).
+
+        """
+        most = self._limits.usage_days_max
+        query = _report(self._db.dialect, "event", of_wallets=False, one=False)
+        rows = await self._db.fetch_all(query, {"periods": _encode(periods).decode(), "most": most + 1})
+        if len(rows) > most:
+            raise InvalidRequest(f"from: these are more than {most:,} weeks of events: take less time.", field="from")
+        return [(row[0], row[1], row[2], _used(row, 3)) for row in rows]
+
     async def by_day_and_model(self, since: int, until: int) -> list[tuple[int, str, str, str, Used]]:
         """Sums for each day, event and model between two days.
 
@@ -218,6 +239,36 @@ class UsageStore:
             {"since": since, "until": until},
         )
         return {row[0]: (row[1], row[2]) for row in rows}
+
+    async def flows_by(self, periods: Sequence[tuple[int, int]]) -> dict[int, dict[str, Flow]]:
+        """How credits moved in each period, by when it begins and the kind of their entries."""
+        sums = ", ".join(_in_parts(f"f.{name}") for name in Flow.__struct_fields__)
+        starts, ends = _BOUNDS
+        rows = await self._db.fetch_all(
+            f"SELECT {starts}, f.kind, {sums} FROM {self._db.dialect.json_values(':periods')} AS period"
+            f" JOIN credit_flows AS f ON f.hour >= {starts} AND f.hour < {ends} GROUP BY 1, 2",
+            {"periods": _encode(periods).decode()},
+        )
+        flows: dict[int, dict[str, Flow]] = {}
+        for row in rows:
+            flows.setdefault(row[0], {})[row[1]] = Flow(*(_whole(row, 2 + 2 * at) for at in range(3)))
+        return flows
+
+    async def money_by(self, periods: Sequence[tuple[int, int]]) -> dict[int, dict[str, tuple[int, int]]]:
+        """As `money`, for each period by when it begins."""
+        starts, ends = _BOUNDS
+        rows = await self._db.fetch_all(
+            f"SELECT {starts}, c.currency, CAST(sum(c.amount_paid) AS bigint),"
+            " CAST(sum(c.amount_refunded + c.amount_disputed) AS bigint)"
+            f" FROM {self._db.dialect.json_values(':periods')} AS period"
+            f" JOIN checkouts AS c ON c.created_at >= {starts} AND c.created_at < {ends}"
+            " WHERE c.amount_paid IS NOT NULL GROUP BY 1, 2",
+            {"periods": _encode(periods).decode()},
+        )
+        money: dict[int, dict[str, tuple[int, int]]] = {}
+        for row in rows:
+            money.setdefault(row[0], {})[row[1]] = row[2], row[3]
+        return money
 
     async def standings(self, steps: Sequence[int]) -> "Standings":
         """How wallets stand now.
@@ -370,7 +421,7 @@ def _worths(dialect: Dialect) -> str:
 @cache
 def _report(dialect: Dialect, column: str, *, of_wallets: bool, one: bool) -> str:
     table = "usage_of_wallets" if of_wallets else "usage_hours"
-    starts, ends = ("CAST(period.value ->> 0 AS bigint)", "CAST(period.value ->> 1 AS bigint)")
+    starts, ends = _BOUNDS
     mine = " AND u.customer_id = :customer_id" if one else ""
     return (
         f"SELECT {starts}, u.{column}, u.currency, {_added_up('u.')} FROM {dialect.json_values(':periods')} AS period"

@@ -109,7 +109,7 @@ async def test_a_reading_from_before_a_deed_does_not_undo_it_on_the_page(
     deed, read, go, stale = asyncio.Event(), asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def hold_back(route: Route) -> None:
-        """Keeps what the first reading shows, asked before the deed or while it is under way, until the deed is done."""
+        """Keeps what the first reading of that time shows until the deed is done."""
         if asked == "during" and not deed.is_set():
             return await route.continue_()
         answer = await route.fetch()

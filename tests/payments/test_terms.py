@@ -235,6 +235,7 @@ def test_what_was_paid_is_what_usage_earns_in_its_currency_or_at_the_rate_of_the
         # A tenth of 10 dollars, of 8 euros at 1.25, and of 900 yen.
         assert earned == {"ann": ("1", {}), "ben": ("1", {}), "cleo": ("0", {"jpy": "90"})}
         assert api.get("/v1/overview").json()["top_up_revenue"] == {"usd": 1_000, "eur": 800, "jpy": 900}
+        assert api.get("/v1/flows").json()["rows"][-1]["top_up_revenue"] == {"usd": 1_000, "eur": 800, "jpy": 900}
 
 
 def test_a_refund_of_spent_credits_takes_back_what_they_earned(
@@ -249,4 +250,5 @@ def test_a_refund_of_spent_credits_takes_back_what_they_earned(
         deliver_all(server, own_stripe.told)
         overview = api.get("/v1/overview").json()
         assert (overview["revenue_usd"], overview["top_up_revenue"]) == ("0", {"usd": 0})
+        assert api.get("/v1/flows").json()["rows"][-1]["top_up_revenue"] == {"usd": 0}
         assert (overview["credits_out"], overview["credits_taken_back"]) == (400, 500)

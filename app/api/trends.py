@@ -1,0 +1,205 @@
+"""How credits, money and events go over time."""
+
+from itertools import groupby
+
+import msgspec
+
+from app.api import fields
+from app.api.auth import Access
+from app.api.http import Answer, Call, Route
+from app.api.reports import INTERVALS, USD, choice, span_asked_for
+from app.rules.event_trends import NOTHING, EventSpan, event_trend
+from app.rules.periods import DAY_MS, periods_between, whole_hours
+from app.rules.times import rfc3339
+from app.rules.usage import BESIDE_EVENTS, Used
+from app.store.usage import EventUse
+
+_WEEK_MS = 7 * DAY_MS
+_WEEKS_MIN = 2
+_WEEKS_MAX = 53
+
+
+class FlowRow(msgspec.Struct, frozen=True, kw_only=True):
+    """How credits moved in one period, by the kind of their entries, and what was paid.
+
+    `top_up_revenue` is money by currency in minor units, of purchases begun in the period, less what was refunded or
+    is disputed.
+    """
+
+    period: str
+    credits_in: dict[str, int]
+    credits_out: dict[str, int]
+    top_up_revenue: dict[str, int]
+
+
+class FlowsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Every period from a time until another, both on whole hours."""
+
+    since: str = msgspec.field(name="from")
+    until: str = msgspec.field(name="to")
+    interval: str
+    complete: bool
+    rows: list[FlowRow]
+
+
+async def read_flows(call: Call) -> Answer:
+    """Credits in and out, and money in, by period."""
+    interval = choice(call, "interval", INTERVALS, "day")
+    periods = periods_between(interval, *span_asked_for(call), call.services.config.limits.usage_periods_max)
+    complete = await call.services.usage.catch_up()
+    flows = await call.services.usage.flows_by(periods)
+    money = await call.services.usage.money_by(periods)
+    rows = [
+        FlowRow(
+            period=rfc3339(period),
+            credits_in={kind: flow.credits_in for kind, flow in flows.get(period, {}).items() if flow.credits_in},
+            credits_out={kind: flow.credits_out for kind, flow in flows.get(period, {}).items() if flow.credits_out},
+            top_up_revenue={currency: paid - back for currency, (paid, back) in money.get(period, {}).items()},
+        )
+        for period, _ in periods
+    ]
+    first, last = periods[0][0], periods[-1][1]
+    return Answer(
+        FlowsAnswer(since=rfc3339(first), until=rfc3339(last), interval=interval, complete=complete, rows=rows)
+    )
+
+
+class EventWeek(msgspec.Struct, frozen=True, kw_only=True):
+    """Seven days of one event, from a time on."""
+
+    since: str = msgspec.field(name="from")
+    count: int
+    credits: int
+    margin_percent: float | None
+    unit_cost_usd: str | None
+
+
+class EventRow(msgspec.Struct, frozen=True, kw_only=True):
+    """How one event goes.
+
+    `count`, `credits`, cost, revenue and margin are those of the time asked for, `credits_before` of as much time
+    before it. `is_spike`, the lowest and highest margin of a week, and what a unit cost before the last quarter and in
+    it are of `weeks`, the newest of which ends with that time.
+    """
+
+    event: str
+    label: str
+    count: int
+    credits: int
+    credits_before: int
+    change_percent: float | None
+    is_spike: bool
+    cost_usd: str | None
+    revenue_usd: str
+    margin_percent: float | None
+    margin_low_percent: float | None
+    margin_high_percent: float | None
+    unit_cost_before_usd: str | None
+    unit_cost_now_usd: str | None
+    unit_cost_change_percent: float | None
+    is_drifting: bool
+    weeks: list[EventWeek]
+
+
+class EventsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """How each event goes, those with the most credits first."""
+
+    since: str = msgspec.field(name="from")
+    until: str = msgspec.field(name="to")
+    complete: bool
+    events: list[EventRow]
+
+
+async def read_events(call: Call) -> Answer:
+    """How each event goes."""
+    since, until = whole_hours(*span_asked_for(call))
+    count = min(_WEEKS_MAX, max(_WEEKS_MIN, -(-(until - since) // _WEEK_MS)))
+    weeks = [(until - at * _WEEK_MS, until - (at - 1) * _WEEK_MS) for at in range(count, 0, -1)]
+    spans = [(since, until), (since - (until - since), since)]
+    usage = call.services.usage
+    complete = await usage.catch_up()
+    by_week, by_span = _by_event(await usage.by_event(weeks)), _by_event(await usage.by_event(spans))
+    catalogue = await call.services.catalogue.fresh()
+    rows = []
+    for event in by_week.keys() | by_span.keys():
+        of_weeks = [by_week.get(event, {}).get(start, NOTHING) for start, _ in weeks]
+        whole, before = (by_span.get(event, {}).get(start, NOTHING) for start, _ in spans)
+        price = catalogue.prices.get(event)
+        rows.append(
+            _row(event, price.label if price else event, whole, before, of_weeks, [start for start, _ in weeks])
+        )
+    rows.sort(key=lambda row: (-row.credits, row.event))
+    return Answer(EventsAnswer(since=rfc3339(since), until=rfc3339(until), complete=complete, events=rows))
+
+
+def _by_event(found: list[EventUse]) -> dict[str, dict[int, EventSpan]]:
+    """What each event did, by when it began."""
+    spans: dict[str, dict[int, EventSpan]] = {}
+    for (period, event), parts in groupby(found, key=lambda one: (one[0], one[1])):
+        if event == BESIDE_EVENTS:
+            continue
+        by_currency = {currency: used for _, _, currency, used in parts}
+        earned = {currency for currency, used in by_currency.items() if currency and used.revenue_nanos}
+        spans.setdefault(event, {})[period] = EventSpan(
+            by_currency.get("", Used()),
+            by_currency.get(USD, Used()).revenue_nanos,
+            has_other_money=not earned <= {USD},
+        )
+    return spans
+
+
+def _row(
+    event: str, label: str, whole: EventSpan, before: EventSpan, weeks: list[EventSpan], starts: list[int]
+) -> EventRow:
+    trend = event_trend(whole, before, weeks)
+    used = whole.used
+    return EventRow(
+        event=event,
+        label=label,
+        count=used.count,
+        credits=used.credits,
+        credits_before=before.used.credits,
+        change_percent=trend.change_percent,
+        is_spike=trend.is_spike,
+        cost_usd=fields.usd(used.cost_nanos if used.costed or used.cost_nanos else None),
+        revenue_usd=fields.dollars(whole.revenue_nanos),
+        margin_percent=whole.margin,
+        margin_low_percent=trend.margin_low,
+        margin_high_percent=trend.margin_high,
+        unit_cost_before_usd=fields.usd(trend.unit_cost_before),
+        unit_cost_now_usd=fields.usd(trend.unit_cost_now),
+        unit_cost_change_percent=trend.cost_change_percent,
+        is_drifting=trend.is_drifting,
+        weeks=[
+            EventWeek(
+                since=rfc3339(start),
+                count=week.used.count,
+                credits=week.used.credits,
+                margin_percent=week.margin,
+                unit_cost_usd=fields.usd(week.unit_cost_nanos),
+            )
+            for start, week in zip(starts, weeks, strict=True)
+        ],
+    )
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/v1/usage/events",
+        access=Access("admin"),
+        handler=read_events,
+        summary="Read how each event goes",
+        query=("from", "to"),
+        answers={200: EventsAnswer},
+    ),
+    Route(
+        method="GET",
+        path="/v1/flows",
+        access=Access("admin"),
+        handler=read_flows,
+        summary="Read how credits and money flow",
+        query=("from", "to", "interval"),
+        answers={200: FlowsAnswer},
+    ),
+)

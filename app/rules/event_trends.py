@@ -1,0 +1,108 @@
+"""How an event goes: against the time before, from week to week, and what its unit costs now.
+
+What is a drift of costs is the same here as for advice on prices (`advice_facts`).
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from app.rules.advice_facts import DRIFT_PERCENT, DRIFT_UNITS_MIN, RECENT_PART
+from app.rules.usage import Used, margin_percent
+
+SPIKE_FACTOR: Final = 2
+SPIKE_COUNT_MIN: Final = 20
+"""Events that a week needs to be a spike: from two to four is none."""
+
+
+class EventSpan(msgspec.Struct, frozen=True):
+    """What one event did in some time.
+
+    Args:
+        used: its sums; `revenue_nanos` is not read.
+        revenue_nanos: what it earned in US dollars, in billionths.
+        has_other_money: whether it earned in currencies without a rate too, so that its margin is not known.
+
+    """
+
+    used: Used
+    revenue_nanos: int
+    has_other_money: bool
+
+    @property
+    def margin(self) -> float | None:
+        """What is left of the revenue once the cost is paid, in percent; None where it is not known."""
+        if self.has_other_money or not (self.used.costed or self.used.cost_nanos):
+            return None
+        return margin_percent(self.revenue_nanos, self.used.cost_nanos)
+
+    @property
+    def unit_cost_nanos(self) -> int | None:
+        """What one of the units cost whose cost is known, in billionths of a US dollar."""
+        return self.used.cost_nanos // self.used.costed if self.used.costed > 0 else None
+
+
+NOTHING: Final = EventSpan(Used(), 0, has_other_money=False)
+
+
+class EventTrend(msgspec.Struct, frozen=True, kw_only=True):
+    """What follows from an event's weeks.
+
+    Args:
+        change_percent: of its credits against as much time before, None where there were none.
+        is_spike: whether there were twice as many in the last seven days as in the seven before.
+        margin_low, margin_high: the least and the highest margin of a week, None where none is known.
+        unit_cost_before, unit_cost_now: what a unit cost before the last quarter of the weeks and in it, in
+            billionths of a US dollar; None where too few units on either side have a known cost.
+        cost_change_percent: by how much that differs.
+        is_drifting: whether it differs by so much that advice goes by the recent cost.
+
+    """
+
+    change_percent: float | None
+    is_spike: bool
+    margin_low: float | None
+    margin_high: float | None
+    unit_cost_before: int | None
+    unit_cost_now: int | None
+    cost_change_percent: float | None
+    is_drifting: bool
+
+
+def event_trend(whole: EventSpan, before: EventSpan, weeks: Sequence[EventSpan]) -> EventTrend:
+    """How an event goes.
+
+    Args:
+        whole: the time that is asked for.
+        before: as much time before it.
+        weeks: seven days each, the last one last; at least two.
+
+    """
+    margins = [week.margin for week in weeks if week.margin is not None]
+    recent = max(1, len(weeks) // RECENT_PART)
+    earlier, later = _together(weeks[:-recent]), _together(weeks[-recent:])
+    known = min(earlier.costed, later.costed) >= DRIFT_UNITS_MIN
+    cost_before = earlier.cost_nanos // earlier.costed if known else None
+    cost_now = later.cost_nanos // later.costed if known else None
+    change = _change(cost_before, cost_now)
+    last, week_before = weeks[-1].used.count, weeks[-2].used.count
+    return EventTrend(
+        change_percent=_change(before.used.credits, whole.used.credits),
+        is_spike=last >= SPIKE_COUNT_MIN and last >= SPIKE_FACTOR * week_before,
+        margin_low=min(margins, default=None),
+        margin_high=max(margins, default=None),
+        unit_cost_before=cost_before,
+        unit_cost_now=cost_now,
+        cost_change_percent=change,
+        is_drifting=change is not None and abs(change) >= DRIFT_PERCENT,
+    )
+
+
+def _together(weeks: Sequence[EventSpan]) -> Used:
+    return Used(costed=sum(week.used.costed for week in weeks), cost_nanos=sum(week.used.cost_nanos for week in weeks))
+
+
+def _change(before: int | None, now: int | None) -> float | None:
+    """By how many percent the second lies above the first, to a tenth; None where the first is nothing."""
+    return None if now is None or before is None or before <= 0 else round((now - before) * 100 / before, 1)
