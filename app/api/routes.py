@@ -16,6 +16,7 @@ from app.api import (
     events,
     grants,
     holds,
+    keys,
     members,
     ops,
     prices,
@@ -47,6 +48,7 @@ ROUTES: Sequence[Route] = (
     *reports.ROUTES,
     *recommendations.ROUTES,
     *webhook_endpoints.ROUTES,
+    *keys.ROUTES,
     *verify.ROUTES,
     *ops.ROUTES,
 )
