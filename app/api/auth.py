@@ -94,12 +94,14 @@ class Authenticator:
             raise InvalidKey
         hashed = key_hash(secret)
         now = time.monotonic()
-        if (known := self._known.get(hashed)) is not None and known[1] > now:
+        remembered = self._known
+        if (known := remembered.get(hashed)) is not None and known[1] > now:
             return known[0]
         credential = await self._look_up(hashed)
-        self._known[hashed] = (credential, now + self._limits.key_cache_seconds_max)
-        if len(self._known) > self._limits.key_cache_entries_max:
-            self._known.popitem(last=False)
+        # Where keys were forgotten meanwhile, it goes to what nobody looks at: it may have been read before.
+        remembered[hashed] = (credential, now + self._limits.key_cache_seconds_max)
+        if len(remembered) > self._limits.key_cache_entries_max:
+            remembered.popitem(last=False)
         return credential
 
     async def _look_up(self, hashed: str) -> Credential:
@@ -113,7 +115,7 @@ class Authenticator:
 
     def forget_keys(self) -> None:
         """Looks every key up again: one of them was revoked."""
-        self._known.clear()
+        self._known = OrderedDict()
 
     def by_token(self, token: str) -> Credential:
         """The credential of a widget token: a JWT in HS256 with `sub`, `exp` (a day ahead at most) and `scopes`.

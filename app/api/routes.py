@@ -16,6 +16,7 @@ from app.api import (
     events,
     grants,
     holds,
+    keys,
     members,
     ops,
     prices,
@@ -49,6 +50,7 @@ ROUTES: Sequence[Route] = (
     *trends.ROUTES,
     *recommendations.ROUTES,
     *webhook_endpoints.ROUTES,
+    *keys.ROUTES,
     *verify.ROUTES,
     *ops.ROUTES,
 )

@@ -90,6 +90,7 @@ class Bus:
         self._receive = receive
         self._wallets: dict[str, int] = {}
         self._generation = 0
+        self._keys = False
         self._told = asyncio.Event()
         self.is_connected = channel is None
         """Whether others are told and heard."""
@@ -106,6 +107,12 @@ class Bus:
                 self._wallets[customer_id] = version
         self._generation = max(self._generation, generation)
         self._told.set()
+
+    def tell_keys(self) -> None:
+        """Tells that an API key was revoked, soon. It never waits."""
+        if self._channel is not None:
+            self._keys = True
+            self._told.set()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -161,7 +168,8 @@ class Bus:
     def _texts(self) -> Iterator[str]:
         """What waits, in texts that are short enough for any channel."""
         wallets, self._wallets = list(self._wallets.items()), {}
-        room = self._limits.bus_message_bytes_max - len(_encode(self._notice([])))
+        keys, self._keys = self._keys, False
+        room = self._limits.bus_message_bytes_max - len(_encode(self._notice([], keys=keys)))
         chunk: list[tuple[str, int]] = []
         size = 0
         for wallet in wallets:
@@ -171,10 +179,10 @@ class Bus:
                 chunk, size = [], 0
             chunk.append(wallet)
             size += length
-        yield encode_notice(self._notice(chunk))
+        yield encode_notice(self._notice(chunk, keys=keys))
 
-    def _notice(self, wallets: list[tuple[str, int]]) -> Notice:
-        return Notice(sender=self._sender, wallets=wallets, generation=self._generation, at=now_ms())
+    def _notice(self, wallets: list[tuple[str, int]], *, keys: bool = False) -> Notice:
+        return Notice(sender=self._sender, wallets=wallets, generation=self._generation, keys=keys, at=now_ms())
 
     def _heard(self, text: str | bytes) -> None:
         try:

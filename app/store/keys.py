@@ -62,8 +62,13 @@ async def find_key(db: Database, hashed: str) -> ApiKey | None:
     return _key(row) if row else None
 
 
-async def revoke_key(db: Database, id_or_name: str) -> ApiKey:
+async def revoke_key(db: Database, id_or_name: str, *, by_name: bool = True) -> ApiKey:
     """Revokes the key with that id, or the one open key of that name; servers feel it within seconds.
+
+    Args:
+        db: where it is.
+        id_or_name: its id or name.
+        by_name: whether a name will do.
 
     Raises:
         NotFound: no open key has it.
@@ -74,9 +79,8 @@ async def revoke_key(db: Database, id_or_name: str) -> ApiKey:
 
     def script() -> Script[ApiKey]:
         rows = yield _OPEN_KEYS, (id_or_name, id_or_name)
-        key = _one_of(
-            [ApiKey(id=id, name=name, scope=scope, created_at=at) for id, name, scope, at in rows], id_or_name
-        )
+        found = [ApiKey(id=id, name=name, scope=scope, created_at=at) for id, name, scope, at in rows]
+        key = _one_of(found, id_or_name) if by_name else _with_id(found, id_or_name)
         yield "UPDATE api_keys SET revoked_at = ? WHERE id = ?", (revoked_at, key.id)
         return replace(key, revoked_at=revoked_at)
 
@@ -93,6 +97,13 @@ def _one_of(found: Sequence[ApiKey], id_or_name: str) -> ApiKey:
             f"{len(found)} open keys are named {id_or_name!r}; revoke one by its id: {each}.", field="key"
         )
     return [*with_id, *found][0]
+
+
+def _with_id(found: Sequence[ApiKey], key_id: str) -> ApiKey:
+    for key in found:
+        if key.id == key_id:
+            return key
+    raise NotFound("There is no open key of that id.")
 
 
 def _key(row: Any) -> ApiKey:

@@ -128,8 +128,20 @@ async def test_a_channel_that_is_lost_is_connected_again_and_told_what_waited() 
         assert (await told(channel)).wallets == [("u", 2)]
 
 
+async def test_that_a_key_was_revoked_is_told_once_with_what_else_waits() -> None:
+    channel = Loopback()
+    bus = Bus(channel, LIMITS, "me", lambda _notice: None)
+    bus.tell_keys()
+    bus.tell(iter([("u", 1)]), 1)
+    async with bus.running():
+        assert await told(channel) == Notice(sender="me", wallets=[("u", 1)], generation=1, keys=True)
+        bus.tell(iter([("u", 2)]), 1)
+        assert not (await told(channel)).keys
+
+
 async def test_without_a_channel_nothing_is_kept_and_nothing_runs() -> None:
     bus = Bus(None, LIMITS, "me", lambda _notice: None)
     bus.tell(iter([("u", 1)]), 1)
+    bus.tell_keys()
     async with bus.running():
         assert bus.is_connected

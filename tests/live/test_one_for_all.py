@@ -85,9 +85,10 @@ def test_a_lease_that_ends_later_than_any_could_is_taken(
     until_settled([second], 1)
 
 
+@pytest.mark.parametrize("by", ["a command", "a server"])
 @pytest.mark.parametrize("bus", ["postgres", "redis"])
 def test_a_key_that_is_revoked_ends_on_every_server_at_once(
-    new_server: StartServer, tmp_path: Path, bus: str, request: pytest.FixtureRequest
+    new_server: StartServer, tmp_path: Path, bus: str, by: str, request: pytest.FixtureRequest
 ) -> None:
     """Though they would remember it for an hour."""
     settings = with_limits(tmp_path, key_cache_seconds_max=3600.0)
@@ -100,7 +101,11 @@ def test_a_key_that_is_revoked_ends_on_every_server_at_once(
     for server in servers:
         with server.client(key["key"]) as api:
             assert api.get("/v1/prices").status_code == 200
-    assert servers[0].run("keys", "revoke", key["id"]).returncode == 0
+    if by == "a command":
+        assert servers[0].run("keys", "revoke", key["id"]).returncode == 0
+    else:
+        with servers[0].client() as admin:
+            assert admin.delete(f"/v1/keys/{key['id']}").status_code == 204
     for server in servers:
         with server.client(key["key"]) as api:
             deadline = time.monotonic() + SECONDS_MAX
