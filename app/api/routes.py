@@ -62,6 +62,7 @@ def starlette_routes(services: Services) -> list[BaseRoute]:
     return [
         *endpoints(ROUTES, services),
         WebSocketRoute("/v1/live", LiveEndpoint(services)),
+        StarletteRoute("/dashboard", Page("dashboard.html")),
         StarletteRoute("/top-up/return", Page("top-up.html")),
         Mount("/static", _in_our_shape(Files())),
         Mount("/", not_found),

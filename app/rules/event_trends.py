@@ -51,7 +51,8 @@ class EventTrend(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         change_percent: of its credits against as much time before, None where there were none.
-        is_spike: whether there were twice as many in the last seven days as in the seven before.
+        is_spike: whether there were twice as many in the last seven days as in the seven before. What was not there
+            before has begun, and is none.
         margin_low, margin_high: the least and the highest margin of a week, None where none is known.
         unit_cost_before, unit_cost_now: what a unit cost before the last quarter of the weeks and in it, in
             billionths of a US dollar; None where too few units on either side have a known cost.
@@ -89,7 +90,7 @@ def event_trend(whole: EventSpan, before: EventSpan, weeks: Sequence[EventSpan])
     last, week_before = weeks[-1].used.count, weeks[-2].used.count
     return EventTrend(
         change_percent=_change(before.used.credits, whole.used.credits),
-        is_spike=last >= SPIKE_COUNT_MIN and last >= SPIKE_FACTOR * week_before,
+        is_spike=0 < week_before * SPIKE_FACTOR <= last and last >= SPIKE_COUNT_MIN,
         margin_low=min(margins, default=None),
         margin_high=max(margins, default=None),
         unit_cost_before=cost_before,

@@ -1,0 +1,67 @@
+/** What customers can buy. */
+
+import { ask, path, send } from "./ask.js";
+import { button, card, make, table, tell } from "./elements.js";
+import { confirm, dialog, field, pairs } from "./forms.js";
+import * as words from "./words.js";
+
+export async function packs(root, { signal, again }) {
+  const { packs: onSale } = await ask("/v1/packs", { signal });
+  const changed = (said) => {
+    tell(said);
+    again();
+  };
+  const columns = [{ name: "Pack" }, { name: "Credits", number: true }, { name: "Bonus", number: true }, { name: "Price", number: true }, { name: "A credit", number: true }, { name: "Stripe price" }, { name: "" }];
+  const rows = onSale.map((pack) => [
+    make("span", { class: "stacked" }, make("b", {}, pack.name), make("code", { class: "faint small" }, pack.code)),
+    words.number(pack.credits),
+    pack.bonus_credits ? make("span", { class: "stacked" }, words.number(pack.bonus_credits), pack.bonus_days && make("span", { class: "faint small" }, `for ${words.plural(pack.bonus_days, "day")}`)) : "–",
+    make("span", { class: "stacked" }, words.money({ [pack.currency]: pack.amount }), make("span", { class: "faint small" }, Object.entries(pack.currencies).map(([currency, amount]) => words.money({ [currency]: amount })).join(", ")), pack.custom_amount && make("span", { class: "faint small" }, `or ${words.money({ [pack.currency]: pack.custom_amount.min })} to ${words.money({ [pack.currency]: pack.custom_amount.max })}`)),
+    pack.currency === "usd" ? words.usd(String(pack.amount / 100 / pack.credits)) : "–",
+    pack.stripe_price ? make("code", { class: "small" }, pack.stripe_price) : "–",
+    make("span", { class: "actions" }, named(button("Edit", () => packDialog(pack, changed), "slim"), "Edit", pack), named(button("Take off sale", () => end(pack, changed), "slim"), "Take off sale", pack)),
+  ]);
+  root.append(
+    make("header", { class: "top" }, make("div", {}, make("h1", { tabIndex: -1 }, "Packs"), make("p", { class: "faint" }, "A checkout that was begun keeps the terms that its buyer saw.")), make("div", { class: "actions" }, button("New pack", () => packDialog(null, changed), "primary"))),
+    card("On sale", {}, rows.length ? table("Packs on sale", columns, rows) : make("p", { class: "nothing" }, "No pack is on sale, so nobody can top up.")),
+  );
+}
+
+const named = (node, verb, { name }) => {
+  node.setAttribute("aria-label", `${verb}: ${name}`);
+  return node;
+};
+
+const end = (pack, changed) =>
+  confirm(`Take ${pack.name} off sale?`, "Checkouts that were begun can still be paid, and what was bought stays. An automatic top-up with this pack stops.", "Take off sale", async () => {
+    await ask(path("packs", pack.code), { method: "DELETE" });
+    changed(`${pack.name} is off sale.`);
+  });
+
+function packDialog(pack, changed) {
+  const amount = (name, label, value, more = {}) => field({ name, label, kind: "number", min: 1, step: 1, value: value ?? "", ...more });
+  dialog({
+    title: pack ? `Pack ${pack.name}` : "New pack",
+    submit: "Save",
+    wide: true,
+    parts: [
+      pack ? null : field({ name: "code", label: "Code", required: true, maxlength: 100, hint: "Letters, digits, _ and -; it stays." }),
+      field({ name: "name", label: "Name", value: pack?.name ?? "", required: true, maxlength: 255 }),
+      amount("credits", "Credits", pack?.credits, { required: true }),
+      amount("amount", "Price in minor units", pack?.amount, { required: true, hint: "Cents, or whole yen: 1000 is $10.00." }),
+      field({ name: "currency", label: "Currency", value: pack?.currency ?? "usd", required: true, maxlength: 3 }),
+      pairs({ name: "currencies", label: "In other currencies", first: { label: "Currency", attributes: { maxLength: 3 } }, second: { label: "Minor units", kind: "number", attributes: { min: 1, step: 1 } }, rows: Object.entries(pack?.currencies ?? {}), add: "Add a currency" }),
+      field({ name: "bonus_credits", label: "Bonus credits", kind: "number", min: 0, step: 1, value: pack?.bonus_credits ?? 0, hint: "Promotional, on top." }),
+      amount("bonus_days", "Bonus lasts, in days", pack?.bonus_days, { hint: "Empty: for ever." }),
+      amount("custom_min", "Buyer may choose from", pack?.custom_amount?.min, { hint: "Minor units; both or neither." }),
+      amount("custom_max", "Buyer may choose up to", pack?.custom_amount?.max),
+      field({ name: "stripe_price", label: "Stripe price", value: pack?.stripe_price ?? "", maxlength: 255, hint: "A subscription’s invoice over this price grants the pack." }),
+      field({ name: "expires_with_period", label: "What a subscription grants ends with its period", kind: "check", value: pack?.expires_with_period ?? true }),
+    ].filter(Boolean),
+    async onSubmit({ code, custom_min: min, custom_max: max, currencies, currency, bonus_credits: bonus, ...given }) {
+      const body = { ...given, currency: currency?.toLowerCase(), bonus_credits: bonus ?? 0, currencies: Object.fromEntries(currencies.map(([of, minor]) => [of.toLowerCase(), Number(minor)])), custom_amount: min === null && max === null ? null : { min, max } };
+      await send("PUT", path("packs", pack?.code ?? code), body);
+      changed(`${given.name} is on sale.`);
+    },
+  });
+}

@@ -1,0 +1,190 @@
+/** Prices and costs with their versions, and the advice on them beside. */
+
+import { ask, path, send, wordsOf } from "./ask.js";
+import { adviceCard } from "./advice.js";
+import { button, card, make, pill, table, tell } from "./elements.js";
+import { confirm, dialog, field, pairs } from "./forms.js";
+import { simulate, simulated } from "./simulation.js";
+import * as words from "./words.js";
+
+const FLAT_RATE = "*";
+const PRICE_STATES = { scheduled: ["Scheduled", "wait"], in_force: ["In force", "good"], superseded: ["Superseded", ""], withdrawn: ["Withdrawn", ""] };
+
+export async function prices(root, { signal, again }) {
+  const get = (address) => ask(address, { signal });
+  const [{ prices: inForce, upcoming }, { costs }, { events }, advice] = await Promise.all([get("/v1/prices"), get("/v1/costs"), get("/v1/usage/events"), adviceCard(signal, again)]);
+  const changed = (said) => {
+    tell(said);
+    again();
+  };
+  root.append(
+    make("header", { class: "top" }, make("div", {}, make("h1", { tabIndex: -1 }, "Prices"), make("p", { class: "faint" }, "Each change makes a version; what was charged keeps the one that priced it.")), make("div", { class: "actions" }, button("New price", () => priceDialog(null, changed), "primary"))),
+    make("div", { class: "grid" }, make("div", { class: "w7 column" }, pricesCard(inForce, upcoming, events, changed), costsCard(costs, inForce, changed)), make("div", { class: "w5 column" }, advice)),
+  );
+}
+
+/* ---------- Prices ---------- */
+
+const nameOf = (event) => (event === FLAT_RATE ? "Any other event" : event);
+
+/** What a unit costs, in words: "8", "5, then 2 from 11 on", "8 to 20 by model". */
+function rate({ credits, tiers, per_model: models, minimum }) {
+  const tiered = tiers?.map(({ credits: each }, at) => (at === 0 ? words.number(each) : `${words.number(each)} from ${words.number(tiers[at - 1].up_to + 1)} on`)).join(", ");
+  const byModel = Object.entries(models).map(([model, each]) => `${model} ${words.number(each)}`);
+  return make("span", { class: "stacked" }, tiered ?? words.number(credits), make("span", { class: "faint small" }, [...byModel, minimum ? `at least ${words.number(minimum)}` : null].filter(Boolean).join(" · ")));
+}
+
+function pricesCard(inForce, upcoming, events, changed) {
+  const going = new Map(events.map((event) => [event.event, event]));
+  const columns = [{ name: "Event" }, { name: "Credits", number: true }, { name: "30 days", number: true }, { name: "Margin", number: true }, { name: "History" }, { name: "" }];
+  const rows = inForce.map((price) => {
+    const used = going.get(price.event);
+    const next = upcoming.filter(({ event }) => event === price.event);
+    const margin = used?.margin_percent ?? null;
+    return [
+      make("span", { class: "stacked" }, make("b", {}, price.label === price.event ? nameOf(price.event) : price.label), make("code", { class: "faint small" }, price.event)),
+      rate(price),
+      used ? words.compact(used.credits) : "0",
+      make("span", { class: margin !== null && margin < 0 ? "bad" : "" }, words.percent(margin)),
+      make("span", { class: "marks" }, named(button(`Version ${price.version}`, () => priceHistory(price, changed), "slim"), `Version ${price.version} of`, price.event), next.map(({ effective_at: at }) => pill(`new ${words.ago(at)}`, "wait"))),
+      named(button("Edit", () => priceDialog(price, changed), "slim"), "Edit", price.event),
+    ];
+  });
+  const beginning = upcoming.filter(({ event }) => !inForce.some((price) => price.event === event));
+  return card(
+    "Prices in force",
+    {},
+    rows.length ? table("Prices in force", columns, rows) : make("p", { class: "nothing" }, "No event has a price yet."),
+    beginning.length > 0 && make("p", { class: "note" }, `To begin: ${beginning.map(({ event, effective_at: at }) => `${event} ${words.ago(at)}`).join(", ")}.`),
+  );
+}
+
+const named = (node, verb, event) => {
+  node.setAttribute("aria-label", `${verb} ${nameOf(event)}`);
+  return node;
+};
+
+/** The price that the fields name, as the server takes it. */
+function priceOf({ credits, label, minimum, per_model: models, tiers, effective_at: at }) {
+  const body = { credits: credits ?? 0, per_model: Object.fromEntries(models.map(([model, each]) => [model, Number(each)])), minimum: minimum ?? 0 };
+  if (label) body.label = label;
+  if (tiers.length) {
+    body.tiers = tiers.map(([limit, each]) => ({ up_to: limit === "" ? null : Number(limit), credits: Number(each) }));
+    body.credits = body.tiers[0].credits;
+  }
+  if (at) body.effective_at = new Date(at).toISOString();
+  return body;
+}
+
+export function priceDialog(price, changed) {
+  const result = make("div", { class: "simulated", role: "status" });
+  const event = price ? null : field({ name: "event", label: "Event", required: true, maxlength: 100, hint: "Such as chat.reply; * is the flat rate of what has no price of its own." });
+  const parts = [
+    event,
+    field({ name: "credits", label: "Credits for one unit", kind: "number", min: 0, step: 1, value: price?.credits ?? "", required: true }),
+    field({ name: "label", label: "Label", value: price && price.label !== price.event ? price.label : "", maxlength: 255, hint: "What customers read." }),
+    field({ name: "minimum", label: "At least, for an action", kind: "number", min: 0, step: 1, value: price?.minimum ?? 0 }),
+    pairs({ name: "per_model", label: "By model", first: { label: "Model" }, second: { label: "Credits", kind: "number", attributes: { min: 0, step: 1 } }, rows: Object.entries(price?.per_model ?? {}), add: "Add a model" }),
+    pairs({ name: "tiers", label: "Tiers", hint: "Units up to a number cost so much; the last row has no number. They take the place of the credits above.", first: { label: "Up to unit", kind: "number", attributes: { min: 1, step: 1 } }, second: { label: "Credits", kind: "number", attributes: { min: 0, step: 1 } }, rows: (price?.tiers ?? []).map(({ up_to: limit, credits }) => [limit ?? "", credits]), add: "Add a tier" }),
+    field({ name: "effective_at", label: "From", kind: "datetime-local", hint: "In your time zone. Without it, at once." }),
+    result,
+  ].filter(Boolean);
+  const nameOfEvent = (given) => price?.event ?? given.event;
+  const opened = dialog({
+    title: price ? `Price of ${nameOf(price.event)}` : "New price",
+    note: price ? `Version ${price.version} is in force. Saving makes the next one.` : null,
+    submit: "Save",
+    wide: true,
+    parts,
+    more: [
+      button("Simulate", async () => {
+        result.replaceChildren(make("p", { class: "faint" }, "Pricing the last 30 days again…"));
+        try {
+          const given = opened.values();
+          const { label, effective_at: at, ...tried } = priceOf(given);
+          result.replaceChildren(simulated(await simulate({ [nameOfEvent(given)]: tried })));
+        } catch (error) {
+          result.replaceChildren();
+          opened.refuse(error);
+        }
+      }),
+    ],
+    async onSubmit(given) {
+      const name = nameOfEvent(given);
+      await send("PUT", path("prices", name), { ...priceOf(given), expected_version: price?.version ?? 0 });
+      changed(given.effective_at ? `The price of ${nameOf(name)} is scheduled.` : `The price of ${nameOf(name)} is in force.`);
+    },
+  });
+}
+
+async function priceHistory({ event }, changed) {
+  try {
+    const { versions } = await ask(path("prices", event, "versions"));
+    const columns = [{ name: "Version" }, { name: "Credits", number: true }, { name: "State" }, { name: "From" }, { name: "Made" }, { name: "" }];
+    const rows = versions.map((one) => {
+      const [said, kind] = PRICE_STATES[one.status] ?? [one.status, ""];
+      const withdraw = async () => {
+        try {
+          await ask(path("prices", event, "versions", one.version), { method: "DELETE" });
+          opened.node.close();
+          changed(`Version ${one.version} is withdrawn.`);
+        } catch (error) {
+          opened.refuse(error);
+        }
+      };
+      return [`${one.version}`, one.archived ? "ended" : rate(one), pill(said, kind), words.time(one.effective_at), words.time(one.created_at), one.status === "scheduled" ? button("Withdraw", withdraw, "slim") : ""];
+    });
+    const opened = dialog({ title: `Versions of ${nameOf(event)}`, parts: [table("Versions", columns, rows)], wide: true, more: [button("End this price", () => (opened.node.close(), endPrice({ event }, changed)))] });
+  } catch (error) {
+    tell(wordsOf(error), "bad");
+  }
+}
+
+const endPrice = ({ event }, changed) =>
+  confirm(`End the price of ${nameOf(event)}?`, "From then on the flat rate covers it, or it is unknown and refused. Versions to come are withdrawn.", "End", async () => {
+    await ask(path("prices", event), { method: "DELETE" });
+    changed(`The price of ${nameOf(event)} has ended.`);
+  });
+
+/* ---------- Costs ---------- */
+
+function costsCard(costs, inForce, changed) {
+  const columns = [{ name: "Event" }, { name: "A unit costs", number: true }, { name: "By model", wide: true }, { name: "History" }, { name: "" }];
+  const rows = costs.map((cost) => [
+    nameOf(cost.event),
+    words.usd(cost.cost_usd),
+    Object.entries(cost.per_model).map(([model, each]) => `${model} ${words.usd(each)}`).join(", ") || "–",
+    named(button(`Version ${cost.version}`, () => costHistory(cost.event), "slim"), `Version ${cost.version} of the cost of`, cost.event),
+    named(button("Edit", () => costDialog(cost.event, cost, changed), "slim"), "Edit the cost of", cost.event),
+  ]);
+  const without = inForce.filter(({ event }) => !costs.some((cost) => cost.event === event)).map(({ event }) => event);
+  const add = button("New cost", () => costDialog(null, null, changed, without), "slim");
+  return card("Provider costs", { beside: add, note: "What a unit costs you where an event’s own cost_usd does not say it. Customers never see one." }, rows.length ? table("Provider costs", columns, rows) : make("p", { class: "nothing" }, "None are known: events say their own, or have no margin."));
+}
+
+function costDialog(event, cost, changed, without = []) {
+  dialog({
+    title: event ? `Cost of ${nameOf(event)}` : "New cost",
+    submit: "Save",
+    parts: [
+      event ? null : field({ name: "event", label: "Event", required: true, maxlength: 100, hint: without.length ? `Without one: ${without.slice(0, 4).join(", ")}.` : "* is for those without a cost of their own." }),
+      field({ name: "cost_usd", label: "Dollars for one unit", value: cost?.cost_usd ?? "", inputmode: "decimal", hint: "Such as 0.0042, with nine decimals at most." }),
+      pairs({ name: "per_model", label: "By model", first: { label: "Model" }, second: { label: "Dollars", attributes: { inputmode: "decimal" } }, rows: Object.entries(cost?.per_model ?? {}), add: "Add a model" }),
+    ].filter(Boolean),
+    async onSubmit({ event: given, cost_usd, per_model: models }) {
+      const name = event ?? given;
+      await send("PUT", path("costs", name), { cost_usd, per_model: Object.fromEntries(models), expected_version: cost?.version ?? null });
+      changed(`The cost of ${nameOf(name)} is saved. Events from now on carry it.`);
+    },
+  });
+}
+
+async function costHistory(event) {
+  try {
+    const { versions } = await ask(path("costs", event, "versions"));
+    const rows = versions.map((one) => [`${one.version}`, one.archived ? "ended" : words.usd(one.cost_usd), Object.entries(one.per_model).map(([model, each]) => `${model} ${words.usd(each)}`).join(", ") || "–", words.time(one.created_at)]);
+    dialog({ title: `Versions of the cost of ${nameOf(event)}`, parts: [table("Versions", [{ name: "Version" }, { name: "A unit costs", number: true }, { name: "By model" }, { name: "Made" }], rows)], wide: true });
+  } catch (error) {
+    tell(wordsOf(error), "bad");
+  }
+}
