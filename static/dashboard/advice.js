@@ -20,7 +20,7 @@ export async function adviceCard(signal, again) {
   };
   const withheld = make("div", { role: "status" });
   const target = field({ name: "target_margin_percent", label: "Target margin, %", kind: "number", min: 0, max: 99, step: 1, value: 50 });
-  const days = field({ name: "days", label: "By the usage of", kind: "select", value: "30", options: [["7", "7 days"], ["30", "30 days"], ["90", "90 days"], ["366", "A year"]] });
+  const days = field({ name: "days", label: "Usage of", kind: "select", value: "30", options: [["7", "7 days"], ["30", "30 days"], ["90", "90 days"], ["366", "A year"]] });
   const advise = async () => {
     target.clear();
     try {
@@ -47,7 +47,6 @@ function items(recommendations, changed) {
   return recommendations.map((one) => {
     const models = Object.entries(one.per_model).map(([model, credits]) => `${model} ${words.number(credits)}`);
     const lift = Number(one.estimated_lift_usd);
-    const result = make("div", { class: "simulated", role: "status" });
     return make(
       "li",
       {},
@@ -56,25 +55,26 @@ function items(recommendations, changed) {
       make("p", {}, one.reason),
       make("p", { class: "small faint" }, `Estimated ${lift < 0 ? "loss" : "lift"} of ${words.usd(String(Math.abs(lift)))} in as much time, if volume stays. Made ${words.ago(one.created_at)}.`),
       facts(one.facts),
-      result,
       make(
         "div",
         { class: "actions" },
-        button("Simulate", async () => {
-          result.replaceChildren(make("p", { class: "faint" }, "Pricing the last 30 days again…"));
-          try {
-            const tried = { credits: one.recommended_credits, per_model: one.per_model };
-            const events = one.kind === "merge" && one.facts.merge ? one.facts.merge.events.map(({ event }) => event) : [one.event];
-            result.replaceChildren(simulated(await simulate(Object.fromEntries(events.map((event) => [event, tried])))));
-          } catch (error) {
-            result.replaceChildren(make("p", { class: "error" }, wordsOf(error)));
-          }
-        }, "slim"),
+        button("Simulate", () => showSimulation(one), "slim"),
         button("Apply", () => apply(one, changed), "slim primary"),
         button("Reject", () => reject(one, changed), "slim"),
       ),
     );
   });
+}
+
+/** What the last days would have been at the recommended price. */
+async function showSimulation({ event, kind, recommended_credits: credits, per_model, facts }) {
+  const events = kind === "merge" ? facts.merge : [event];
+  try {
+    const answer = await simulate(Object.fromEntries(events.map((name) => [name, { credits, per_model }])));
+    dialog({ title: `Simulation of ${events.join(", ")}`, parts: [simulated(answer)], wide: true });
+  } catch (error) {
+    tell(wordsOf(error), "bad");
+  }
 }
 
 /** Everything that a recommendation rests on, as it was when it was made. */

@@ -7,7 +7,7 @@ const MARGIN = { top: 10, right: 4, bottom: 24, left: 44 };
 const HEIGHT_PX = 232;
 const BAR_PX_MAX = 44;
 const LABEL_PX = 58;
-const SERIES_MAX = 7;
+const SERIES_MAX = 8;
 const CSV_QUOTED = /[",\r\n]/;
 const CSV_FORMULA = /^[=+\-@\t]/;
 
@@ -147,7 +147,7 @@ export function bars({ title, labels, names = labels, series, first = "Period", 
   return figure({
     title,
     frame,
-    legend: colored.length > 1 ? colored.map(({ name, color }) => make("li", {}, make("i", { class: `swatch back-${color}` }), name)) : [],
+    legend: stack ? colored.map(({ name, color }) => make("li", {}, make("i", { class: `swatch back-${color}` }), name)) : [],
     asTable: () => table(title, columns, cells(words)),
     asCsv: () => csv([columns.map(({ name }) => name), ...cells((value) => value)]),
   });

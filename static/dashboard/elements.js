@@ -48,7 +48,7 @@ export function table(caption, columns, rows) {
   );
   return make(
     "div",
-    { class: "scroll", tabIndex: 0, role: "region", "aria-label": caption },
+    { class: "scroll", tabIndex: 0, role: "group", "aria-label": caption },
     make("table", {}, make("caption", { class: "unseen" }, caption), make("thead", {}, make("tr", {}, head)), make("tbody", {}, lines)),
   );
 }

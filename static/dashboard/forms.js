@@ -80,6 +80,9 @@ export function pairs({ name, label, first, second, rows, hint = null, add }) {
   };
 }
 
+/** What is said at the field itself need not name it: "credits: Expected…" is "Expected…". */
+const withoutName = (said) => said.replace(/^[\w.[\]]+: ./, (begun) => begun.at(-1).toUpperCase());
+
 /**
  * Asks in a dialog, and keeps it open until what it asks for is done.
  *
@@ -101,7 +104,7 @@ export function dialog({ title, note = null, parts = [], submit = null, kind = "
     note && make("p", { class: "note" }, note),
     parts.map((part) => part.node ?? part),
     said,
-    make("footer", {}, more, make("button", { type: "button", class: "button", onclick: () => node.close() }, close), go),
+    make("div", { class: "deeds" }, more, make("button", { type: "button", class: "button", onclick: () => node.close() }, close), go),
   );
   const node = make("dialog", { class: `card dialog ${wide ? "broad" : ""}`, "aria-labelledby": heading.id }, form);
   let busy = false;
@@ -109,7 +112,7 @@ export function dialog({ title, note = null, parts = [], submit = null, kind = "
   const refuse = (error) => {
     const named = error.facts?.field?.match(/^[a-z_]+/)?.[0];
     const at = inputs.find(({ name }) => name === named);
-    at ? at.fail(wordsOf(error)) : (said.textContent = wordsOf(error));
+    at ? at.fail(withoutName(wordsOf(error))) : (said.textContent = wordsOf(error));
   };
   form.addEventListener("submit", async (event) => {
     event.preventDefault();

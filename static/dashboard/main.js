@@ -25,20 +25,21 @@ const REFRESH_MS = 60_000;
 const $ = (id) => document.getElementById(id);
 
 let leaving = new AbortController();
-let shown = "";
+/** The address that is shown; null before any is. */
+let shown = null;
 
 /**
  * Shows the view that the address names. A view is `async (root, at)`: it fills `root`, and gives up when
- * `at.signal` does; `at.again()` shows it anew.
+ * `at.signal` does; `at.again()` reads it once more. Its heading takes the focus where another view was before.
  */
-async function show({ quietly = false } = {}) {
+async function show({ quietly = false, anew = false } = {}) {
   if (!isSignedIn()) return;
   leaving.abort();
   leaving = new AbortController();
   const { signal } = leaving;
   const at = route();
   const [title, view] = VIEWS[at.name] ?? VIEWS.overview;
-  const moved = shown !== location.hash;
+  const moved = anew || (shown !== null && shown !== location.hash);
   shown = location.hash;
   for (const anchor of document.querySelectorAll("#nav a")) {
     if (anchor.hash === `#/${at.name in VIEWS ? at.name : "overview"}`) anchor.setAttribute("aria-current", "page");
@@ -73,7 +74,7 @@ function showSignIn(words = "") {
   document.querySelectorAll("dialog").forEach((dialog) => dialog.close());
   $("view").replaceChildren();
   $("app").hidden = true;
-  $("sign-in").hidden = false;
+  $("door").hidden = false;
   $("sign-in-error").textContent = words;
   document.title = "Sign in · Chargly";
   $("key").value = "";
@@ -91,7 +92,7 @@ async function tryKey(event) {
   try {
     await ask("/v1/keys");
     signIn(given, $("keep").checked);
-    open();
+    open(true);
   } catch (error) {
     signOut();
     refuse(error instanceof Refused && error.status === 403 ? "This key is good, but the dashboard takes one with the scope admin." : wordsOf(error));
@@ -105,13 +106,12 @@ function refuse(words) {
   $("key").focus();
 }
 
-function open() {
-  $("sign-in").hidden = true;
+function open(anew) {
+  $("door").hidden = true;
   $("app").hidden = false;
   $("key").removeAttribute("aria-invalid");
   $("sign-in-error").textContent = "";
-  shown = "";
-  show();
+  show({ anew });
 }
 
 $("sign-in").addEventListener("submit", tryKey);
@@ -135,4 +135,4 @@ setInterval(() => {
   if (document.visibilityState === "visible" && idle && !document.querySelector("dialog") && route().name === "overview") show({ quietly: true });
 }, REFRESH_MS);
 
-isSignedIn() ? open() : showSignIn();
+isSignedIn() ? open(false) : showSignIn();

@@ -101,11 +101,11 @@ function figures(now, before, days) {
   const against = `the ${days} days before`;
   const compared = (one, other) => `${words.change(words.changeOf(other, one))} against ${against}`;
   const currencies = Object.keys(now.top_up_revenue);
-  const same = currencies.length === 1 ? compared(now.top_up_revenue[currencies[0]], before.top_up_revenue[currencies[0]] ?? 0) : "each currency by itself";
+  const same = currencies.length === 1 ? compared(now.top_up_revenue[currencies[0]], before.top_up_revenue[currencies[0]] ?? 0) : "unlike currencies are not added up";
   const tiles = [
     ["Credits out", words.compact(now.credits_out), `${words.plural(now.events, "event")}; ${compared(now.credits_out, before.credits_out)}`],
     ["Credits in", words.compact(now.credits_in), Object.entries(now.credits_in_by).map(([kind, credits]) => `${words.KINDS[kind].toLowerCase()} ${words.compact(credits)}`).join(", ") || "nothing came in"],
-    ["Top-up revenue", words.money(now.top_up_revenue), currencies.length ? same : "nobody paid"],
+    ["Top-up revenue", currencies.length > 1 ? currencies.map((currency) => make("span", { class: "one-of" }, words.money({ [currency]: now.top_up_revenue[currency] }))) : words.money(now.top_up_revenue), currencies.length ? same : "nobody paid"],
     ["Margin on use", words.percent(now.margin_percent), now.cost_usd === null ? "no cost is known" : `earned ${words.usd(now.revenue_usd)}, cost ${words.usd(now.cost_usd)}`, now.margin_percent !== null && now.margin_percent < 0],
     ["Wallets", words.compact(now.wallets), `${words.number(now.low_wallets)} low, ${words.number(now.balances[0].wallets)} empty`],
   ];
@@ -123,7 +123,7 @@ function creditsOut(usage, flows, interval) {
     values[places.get(period)] += Math.max(0, credits);
   }
   const series = largest([...byEvent].map(([name, values]) => ({ name, values })), "Other events");
-  const chart = series.length ? bars({ title: "Credits out by event", ...axis(flows.rows, interval), series, unit: "credits" }) : nothing("No event was metered in this time.");
+  const chart = series.length ? bars({ title: "Credits out by event", ...axis(flows.rows, interval), series, unit: "credits", height: 300, stack: true }) : nothing("No event was metered in this time.");
   return card("Credits out by event", { class: "w8", beside: link(to("usage"), "Usage") }, chart);
 }
 
@@ -147,7 +147,7 @@ function moneyCard(flows, interval) {
   const currencies = [...new Set(flows.rows.flatMap((row) => Object.keys(row.top_up_revenue)))].sort();
   const paid = currencies.map((currency) => [
     make("h3", {}, `Paid in ${currency.toUpperCase()}`),
-    bars({ title: `Top-up revenue in ${currency.toUpperCase()}`, ...axis(flows.rows, interval), series: [{ name: currency.toUpperCase(), values: flows.rows.map((row) => Math.max(0, row.top_up_revenue[currency] ?? 0)) }], words: (value) => words.money({ [currency]: value }), axisWords: (value) => words.money({ [currency]: value }), height: 150 }),
+    bars({ title: `Top-up revenue in ${currency.toUpperCase()}`, ...axis(flows.rows, interval), series: [{ name: currency.toUpperCase(), values: flows.rows.map((row) => Math.max(0, row.top_up_revenue[currency] ?? 0)) }], words: (value) => words.money({ [currency]: value }), axisWords: (value) => words.moneyOnAxis(value, currency), height: 150 }),
   ]);
   const issued = ["top_up", "grant"].map((kind) => ({ name: words.KINDS[kind], values: flows.rows.map((row) => row.credits_in[kind] ?? 0) })).filter(({ values }) => values.some(Boolean));
   return card(

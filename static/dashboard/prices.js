@@ -46,7 +46,7 @@ function pricesCard(inForce, upcoming, events, changed) {
       rate(price),
       used ? words.compact(used.credits) : "0",
       make("span", { class: margin !== null && margin < 0 ? "bad" : "" }, words.percent(margin)),
-      make("span", { class: "marks" }, named(button(`Version ${price.version}`, () => priceHistory(price, changed), "slim"), `Version ${price.version} of`, price.event), next.map(({ effective_at: at }) => pill(`new ${words.ago(at)}`, "wait"))),
+      make("span", { class: "marks" }, named(button(`v${price.version}`, () => priceHistory(price, changed), "slim"), `History, now v${price.version}, of`, price.event), next.map(({ effective_at: at }) => pill(`new ${words.ago(at)}`, "wait"))),
       named(button("Edit", () => priceDialog(price, changed), "slim"), "Edit", price.event),
     ];
   });
@@ -154,7 +154,7 @@ function costsCard(costs, inForce, changed) {
     nameOf(cost.event),
     words.usd(cost.cost_usd),
     Object.entries(cost.per_model).map(([model, each]) => `${model} ${words.usd(each)}`).join(", ") || "–",
-    named(button(`Version ${cost.version}`, () => costHistory(cost.event), "slim"), `Version ${cost.version} of the cost of`, cost.event),
+    named(button(`v${cost.version}`, () => costHistory(cost.event), "slim"), `History, now v${cost.version}, of the cost of`, cost.event),
     named(button("Edit", () => costDialog(cost.event, cost, changed), "slim"), "Edit the cost of", cost.event),
   ]);
   const without = inForce.filter(({ event }) => !costs.some((cost) => cost.event === event)).map(({ event }) => event);

@@ -211,14 +211,12 @@ function grantsCard(customer, grants, changed) {
     await send("POST", path("wallets", customer, "grants", id, "void"), { reason: "Voided on the dashboard" });
     changed("The grant is voided.");
   });
-  const columns = [{ name: "Grant" }, { name: "Left", number: true }, { name: "Of", number: true }, { name: "From" }, { name: "Until" }, { name: "Again" }, { name: "" }];
+  const columns = [{ name: "Grant" }, { name: "Left", number: true }, { name: "Of", number: true }, { name: "From" }, { name: "" }];
   const rows = grants.map((grant) => [
     make("span", { class: "marks" }, grant.category === "paid" ? "Paid" : "Promotional", grant.status !== "active" && pill(grant.status, "wait")),
     words.number(grant.remaining),
     words.number(grant.credits),
-    words.time(grant.effective_at),
-    grant.expires_at ? words.time(grant.expires_at) : "never",
-    grant.every ? `every ${grant.every}` : "no",
+    make("span", { class: "stacked" }, words.time(grant.effective_at), make("span", { class: "faint small" }, [grant.expires_at ? `until ${words.time(grant.expires_at)}` : "does not expire", grant.every && `comes again every ${grant.every}`].filter(Boolean).join(", "))),
     ["active", "pending"].includes(grant.status) ? button("Void", () => spent(grant.id), "slim") : "",
   ]);
   return card("Grants", { class: "w8", note: "In the order in which they are spent." }, rows.length ? table("Grants", columns, rows) : make("p", { class: "nothing" }, "None that is not used up."));

@@ -8,7 +8,7 @@ const DAY_MS = 86_400_000;
 
 const whole = new Intl.NumberFormat(LOCALE);
 const short = new Intl.NumberFormat(LOCALE, { notation: "compact", maximumFractionDigits: 1 });
-const fine = new Intl.NumberFormat(LOCALE, { style: "currency", currency: "USD", minimumFractionDigits: 2, maximumSignificantDigits: 4, roundingPriority: "lessPrecision" });
+const fine = new Intl.NumberFormat(LOCALE, { style: "currency", currency: "USD", minimumFractionDigits: 2, maximumSignificantDigits: 4, roundingPriority: "morePrecision" });
 const cents = new Intl.NumberFormat(LOCALE, { style: "currency", currency: "USD" });
 const dayAndTime = new Intl.DateTimeFormat(LOCALE, { dateStyle: "medium", timeStyle: "short" });
 const dayAlone = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "short", timeZone: "UTC" });
@@ -42,6 +42,9 @@ export function money(amounts) {
   const words = Object.entries(amounts).map(([currency, amount]) => formatMoney(amount, currency, LOCALE));
   return words.length ? new Intl.ListFormat(LOCALE).format(words) : formatMoney(0, "usd", LOCALE);
 }
+
+/** The same without cents where there are none, for an axis. */
+export const moneyOnAxis = (amount, currency) => formatMoney(amount, currency, LOCALE).replace(/\.00$/, "");
 
 export const time = (text) => (text ? dayAndTime.format(new Date(text)) : "–");
 

@@ -150,3 +150,9 @@ def node() -> str:
     if not (FRAMEWORKS / "node_modules").is_dir():
         missing("The frameworks are not installed: npm ci in tests/browser/frameworks")
     return found
+
+
+@pytest.fixture(scope="session")
+def axe(node: str) -> str:
+    """The source of axe-core."""
+    return (FRAMEWORKS / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")

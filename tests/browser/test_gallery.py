@@ -5,40 +5,24 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browser.conftest import FRAMEWORKS, OpenPage, resting_demo
+from browser.conftest import OpenPage, resting_demo
 from browser.elements import ACTIVITY, ALL, BALANCE, PRICE, TOP_UP, Console
 from serving import ServerProcess
 
 if os.environ.get("CHARGLY_TESTS_NEED_ALL") != "1":
     pytest.importorskip("playwright.async_api")
+from browser.axe import violations
 from playwright.async_api import Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 MISTAKES_SHOWN = r"token_expired|origin_not_allowed|unknown_event"
 """The warnings of the states that are somebody's mistake."""
-AXE = """async () => {
-  const { violations } = await axe.run(document, { resultTypes: ["violations"] });
-  const told = (node) => `${node.target.flat().join(" ")}: ${node.any.concat(node.all, node.none)[0]?.message}`;
-  return violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id} ${told(node)}`));
-}"""
-
-
-@pytest.fixture(scope="session")
-def axe(node: str) -> str:
-    """The source of axe-core."""
-    return (FRAMEWORKS / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     yield from resting_demo(tmp_path_factory.mktemp("gallery"))
-
-
-async def violations(page: Page, axe: str) -> list[str]:
-    await page.evaluate(f"{axe}; undefined")
-    found: list[str] = await page.evaluate(AXE)
-    return found
 
 
 async def open_gallery(open_page: OpenPage, server: ServerProcess, **options: Any) -> Page:
