@@ -18,7 +18,7 @@ DRIFT_DAYS: Final = 70
 """For how long a chat reply has been getting dearer, up to today."""
 DRIFT_FACTOR: Final = 2.6
 SPIKE_DAYS: Final = 7
-SPIKE_FACTOR: Final = 3.0
+SPIKE_FACTOR: Final = 3.6
 
 OPERATOR: Final = "ops"
 """Whose key gave, corrected and priced."""

@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
+from app.errors import Internal
 from app.rules.costs import Cost
 from app.rules.operations import Operation
 from app.rules.packs import Pack
@@ -86,6 +87,7 @@ async def write_past(
         on_slice: told of each slice that is through, in whichever thread the transaction runs.
 
     Raises:
+        Internal: a rule broke on an operation; a refusal is for the story to hear of. Nothing was written.
         ChargeError: the database did not take it, and nothing was written.
 
     """
@@ -134,6 +136,9 @@ def _written(db: Database, catalogue: Catalogue, story: Story, actor: str, on_sl
             times, operations = zip(*one.operations, strict=True)
             committed = yield from write_batch(db.dialect, operations, catalogue, 0, cache=cache, times=times)
             results = committed.outcomes
+            for result in results:
+                if isinstance(result, Internal):
+                    raise result
         on_slice()
 
 
