@@ -3,10 +3,13 @@
 What only a server needs is imported where one is started, so that the other commands answer at once.
 """
 
+import contextlib
 import errno
 import os
 import socket
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -86,7 +89,12 @@ def serve_command(
 
 
 @cli.command("demo")
-def demo_command() -> None:
+def demo_command(
+    *,
+    history: Annotated[
+        bool, typer.Option("--history", help="Begin with a year of history, for the dashboard.")
+    ] = False,
+) -> None:
     """Run the server with a demo wallet, an autoplay of AI actions, and a Stripe sandbox where no key is set."""
     from app import demo
     from app.main import create_demo_app
@@ -99,8 +107,23 @@ def demo_command() -> None:
         with ServerLock(config.database_url):
             demo.check_ledger(config)
             migrate(config)
+            if history:
+                _begin_with_history(config)
             say(demo.welcome(config, _address(listening), key_is_ours=loaded.api_key is None))
             serve(create_demo_app(config), config, listening)
+
+
+def _begin_with_history(config: Config) -> None:
+    from app.demo.history import STEPS, begin_with_history, patient
+
+    @contextlib.contextmanager
+    def showing() -> Iterator[Callable[[], None]]:
+        """A bar on a terminal, by the days that are over."""
+        is_seen = sys.stderr.isatty()
+        with typer.progressbar(length=STEPS, label="A year of history", file=sys.stderr, hidden=not is_seen) as bar:
+            yield partial(bar.update, 1)
+
+    say(with_open(patient(config), lambda db: begin_with_history(db, config, showing)))
 
 
 @cli.command("migrate")

@@ -1,5 +1,6 @@
 """One transaction of the ledger: read the wallets of a batch, apply its operations in order, write what changed."""
 
+import itertools
 import logging
 import time
 from collections import Counter
@@ -104,6 +105,7 @@ def write_batch(
     *,
     retried: bool = False,
     cache: WalletCache,
+    times: Sequence[int] = (),
 ) -> Script[Committed]:
     """The script of a batch.
 
@@ -114,6 +116,8 @@ def write_batch(
         welcome_credits: what a new wallet is given.
         retried: whether an earlier attempt may have committed, so that each operation's id is looked up first.
         cache: of the wallets as the batches before left them.
+        times: when each operation happened, from the earliest on, where they are of the past. Without them the clock
+            that the ledger goes by says it for all.
 
     """
     sql = ledger_statements(dialect)
@@ -121,6 +125,8 @@ def write_batch(
     names = _named_by(operations)
     begin = _begin_on_sqlite(sql, cache) if dialect.is_sqlite else _begin_on_postgresql(sql, customers, cache)
     generation, now, versions = yield from begin
+    if times:
+        now = times[-1]  # what is due by the last of them is read
     # What an operation names belongs to a state too, so the wallet is read with it.
     unnamed = [id for id in customers if names is None or id not in names.customers]
     at_hand = cache.known(unnamed, now, versions)
@@ -144,7 +150,10 @@ def write_batch(
     before = states(read, named) | at_hand
     batch = _Batch(before, seen, retried=retried)
     in_force = catalogue.at(now)
-    outcomes = [batch.apply(operation, in_force, now, welcome_credits) for operation in operations]
+    outcomes = [
+        batch.apply(operation, in_force, at, welcome_credits)
+        for operation, at in zip(operations, times or itertools.repeat(now), strict=False)
+    ]
     # As a generator: a script is sent the rows of each statement, which a list cannot take.
     yield from (statement for statement in dialect.together([*batch.statements(sql)]))
     # As a generator too.

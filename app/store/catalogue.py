@@ -281,7 +281,7 @@ class CatalogueStore:
             # A clock that went back would put the new version behind the one before.
             at = max(now, latest.created_at) if latest else now
             made.append(_version_of(draft, latest.version + 1 if latest else 1, at))
-            yield _INSERT_PRICE, [*map(_column, astuple(made[-1])), actor]
+            yield price_kept(made[-1], actor)
         yield from self._check_counts([draft.event for draft in drafts])
         yield _expire(self._db.dialect, [draft.event for draft in drafts], "Its price was changed.", now)
         if made:
@@ -362,7 +362,7 @@ class CatalogueStore:
                     created_at=ended_at,
                     effective_at=ended_at,
                 )
-                yield _INSERT_PRICE, [*map(_column, astuple(ended)), actor]
+                yield price_kept(ended, actor)
                 told.append(ended)
             yield _expire(self._db.dialect, [event], "Its price was ended.", at)
             yield deliveries_of(self._db.dialect, [_told_of(version) for version in told])
@@ -404,7 +404,7 @@ class CatalogueStore:
             InvalidRequest: there are as many packs as there may be, or another one has its `stripe_price`.
 
         """
-        row = [*map(_column, astuple(pack)), now_ms()]
+        now = now_ms()
 
         def script() -> Script[None]:
             yield BUMP, ()
@@ -415,7 +415,7 @@ class CatalogueStore:
                 mapped = yield _MAPPED, (pack.stripe_price, pack.code)
                 if mapped:
                     raise InvalidRequest(f"stripe_price: the pack {mapped[0][0]!r} has it.", field="stripe_price")
-            yield _PUT_PACK, row
+            yield pack_kept(pack, now)
 
         await self._db.transact(script)
         await self.refresh()
@@ -450,6 +450,16 @@ _INSERT_PRICE: Final = (
 )
 _WITHDRAW: Final = "UPDATE prices SET withdrawn = 1 WHERE event = ? AND withdrawn = 0"
 _RETURNING: Final = f" RETURNING {', '.join(_VERSION_COLUMNS)}"
+
+
+def price_kept(version: PriceVersion, actor: str | None) -> Statement:
+    """The statement that keeps a new version of a price."""
+    return _INSERT_PRICE, [*map(_column, astuple(version)), actor]
+
+
+def pack_kept(pack: Pack, now: int) -> Statement:
+    """The statement that puts a pack on sale as it is from now on."""
+    return _PUT_PACK, [*map(_column, astuple(pack)), now]
 
 
 def _expire(dialect: Dialect, events: Sequence[str], why: str, now: int) -> Statement:

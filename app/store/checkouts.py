@@ -123,6 +123,11 @@ def attempted(customer_id: str, attempt: Attempt) -> Statement:
         bonus_days=attempt.bonus_days,
         ask_at=attempt.at,
     )
+    return kept(checkout)
+
+
+def kept(checkout: Checkout) -> Statement:
+    """The statement that keeps a new checkout."""
     return _INSERT, _row(checkout)
 
 
@@ -141,7 +146,7 @@ async def create(db: Database, checkout: Checkout) -> Checkout:
 
     def script() -> Script[Checkout]:
         if checkout.idempotency_key is None:
-            yield _INSERT, _row(checkout)
+            yield kept(checkout)
             return checkout
         # An event of another process with the same key is found, or waits and finds this. A customer without a wallet
         # has nothing to lock, so an empty one is made, as the ledger does it, and taken away again.
@@ -150,7 +155,7 @@ async def create(db: Database, checkout: Checkout) -> Checkout:
             yield sql.lock_wallets, (customers, "")
         first = yield from _first_with_key(checkout)
         if first is None:
-            yield _INSERT, _row(checkout)
+            yield kept(checkout)
         if not db.dialect.is_sqlite:
             yield sql.unlock_unopened, (customers,)
         return first or checkout

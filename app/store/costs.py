@@ -10,7 +10,7 @@ from app.config import Limits
 from app.errors import InvalidRequest, NotFound, VersionConflict
 from app.rules.costs import Cost
 from app.store.catalogue import BUMP, COSTS_IN_FORCE, CatalogueStore, PriceDraft, check_version
-from app.store.db import Database, Script
+from app.store.db import Database, Script, Statement
 from app.store.ids import now_ms
 
 
@@ -151,7 +151,7 @@ class CostStore:
                     created_at=now_ms(),
                 )
             )
-            yield _INSERT, _row(made[-1], actor)
+            yield cost_kept(made[-1], actor)
         [[count]] = yield f"SELECT count(*) FROM {COSTS_IN_FORCE}", ()
         if count > self._limits.prices_max:
             raise InvalidRequest(f"There may be {self._limits.prices_max} costs at most.", field="event")
@@ -171,7 +171,7 @@ class CostStore:
             if latest is None or latest.archived:
                 raise _unknown(event)
             ended = replace(latest, version=latest.version + 1, archived=True, created_at=now_ms())
-            yield _INSERT, _row(ended, actor)
+            yield cost_kept(ended, actor)
 
         await self._db.transact(script)
         await self._catalogue.refresh()
@@ -184,6 +184,11 @@ def _latest(event: str) -> Script[CostVersion | None]:
 
 def _unknown(event: str) -> NotFound:
     return NotFound(f"Nothing is known of what {event!r} costs by itself.", event=event)
+
+
+def cost_kept(version: CostVersion, actor: str | None) -> Statement:
+    """The statement that keeps a new version of a cost."""
+    return _INSERT, _row(version, actor)
 
 
 def _row(version: CostVersion, actor: str | None) -> list[Any]:

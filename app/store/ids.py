@@ -14,16 +14,22 @@ _CHANCE_PAGE_BYTES: Final = 4096
 _PAIRS: Final = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
 
 
-def new_id(prefix: str, customer_id: str) -> str:
+def new_id(prefix: str, customer_id: str, at: int | None = None) -> str:
     """A new id such as `evt_0684…`: 26 characters that sort by time, carry the wallet's hash, and cannot be guessed.
 
     Crockford's base 32 of 48 bits of milliseconds, 20 bits of the wallet's hash (where a sharded database would look)
     and 62 bits of chance.
+
+    Args:
+        prefix: the type's.
+        customer_id: whose wallet it belongs to.
+        at: the time that it carries, in milliseconds since 1970; now by default.
+
     """
     wallet = zlib.crc32(customer_id.encode()) & _WALLET_MASK
     chance = int.from_bytes(_chance.take(8)) >> (64 - _RANDOM_BITS)
     # In three parts, each of a machine word: made with every event, this counts.
-    time_and_wallet = now_ms() << 12 | wallet >> 8
+    time_and_wallet = (now_ms() if at is None else at) << 12 | wallet >> 8
     middle = (wallet & 255) << 2 | chance >> 60
     return f"{prefix}_{_sixty_bits(time_and_wallet)}{_PAIRS[middle]}{_sixty_bits(chance & _SIXTY_MASK)}"
 
