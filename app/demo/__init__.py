@@ -61,6 +61,7 @@ def welcome(config: Config, address: str, *, key_is_ours: bool) -> str:
     money = "Stripe itself" if config.stripe_api_base == STRIPE_API else "a sandbox: no real money moves"
     return (
         f"\n  Chargly demo   {address}/demo\n"
+        f"  Dashboard      {address}/dashboard\n"
         f"  API key        {config.api_key if key_is_ours else 'as set in CHARGLY_API_KEY'}\n"
         f"  Payments       {money}\n"
         f"  Ledger         {place(config.database_url)}\n\n"
