@@ -26,7 +26,7 @@ from app.config import BALANCE_MAX
 APPLICATION_ID: Final = 0x43484752
 """`CHGR` in SQLite's header: a file with another one is not ours."""
 
-REVISION: Final = "0008"
+REVISION: Final = "0009"
 """The newest migration, which makes the tables what they are below."""
 
 GRANT_LIVE: Final = "(remaining > 0 OR next_at IS NOT NULL)"
@@ -266,6 +266,17 @@ usage_hours = _table(
     _text("currency"),
     *_usage_sums(),
     PrimaryKeyConstraint("hour", "event", "model", "currency"),
+)
+
+# The same by day: what a report reads of the whole days in it.
+usage_days = _table(
+    "usage_days",
+    _whole("day"),
+    _text("event"),
+    _text("model"),
+    _text("currency"),
+    *_usage_sums(),
+    PrimaryKeyConstraint("day", "event", "model", "currency"),
 )
 
 usage_of_wallets = _table(

@@ -31,6 +31,7 @@ GROWING = (
     "webhook_deliveries",
     "usage_pending",
     "usage_hours",
+    "usage_days",
     "usage_of_wallets",
 )
 """Tables that grow with customers and time. The others have a named limit."""
