@@ -104,8 +104,8 @@ wallets = _table(
     Index(
         "wallets_due", "due_at", sqlite_where=text("due_at IS NOT NULL"), postgresql_where=text("due_at IS NOT NULL")
     ),
-    # Those that are low: SQLite writes to it for these alone. With the balance in an index, PostgreSQL would write all of
-    # a wallet's for each event, so there it has those that may be.
+    # Those that are low: SQLite writes to it for these alone. With the balance in an index, PostgreSQL would write all
+    # of a wallet's for each event, so there it has those that may be.
     Index(
         "wallets_with_threshold",
         "customer_id",
