@@ -176,7 +176,7 @@ class UsageStore:
                 f"interval: these are more than {self._limits.usage_rows_max:,} rows: take a longer one, or less time.",
                 field="interval",
             )
-        return [(row[0], row[1], row[2], _used(row, 3)) for row in rows]
+        return [(row[0], row[1], row[2], _used(row, 3)) for row in map(_plain, rows)]
 
     async def by_day_and_model(self, since: int, until: int) -> list[tuple[int, str, str, str, Used]]:
         """Sums for each day, event and model between two days.
@@ -198,7 +198,7 @@ class UsageStore:
                 f"days: these are more than {self._limits.usage_days_max:,} days of events and models: take fewer.",
                 field="days",
             )
-        return [(row[0], row[1], row[2], row[3], Used(*(row[4 + at] for at in range(len(_SUMS))))) for row in rows]
+        return [(row[0], row[1], row[2], row[3], Used(*row[4:])) for row in map(_plain, rows)]
 
     async def total(self, since: int, until: int) -> dict[str, Used]:
         """Sums of all usage between two whole hours, by the currency of what it earned, '' for all but that."""
@@ -282,6 +282,11 @@ def _in_parts(column: str) -> str:
     """A sum as two columns, for neither engine adds up beyond 64 bits: billions, and the rest."""
     rest = f"{column} - {column} / {_PART} * {_PART}"
     return f"CAST(sum({column} / {_PART}) AS bigint), CAST(sum({rest}) AS bigint)"
+
+
+def _plain(row: Any) -> tuple[Any, ...]:
+    """A row as a tuple: of thousands, each look into one of the driver's own would count."""
+    return tuple(row.values())
 
 
 def _whole(row: Sequence[Any], at: int) -> int:
