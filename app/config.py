@@ -194,6 +194,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     usage_periods_max: int = 2_000
     usage_rows_max: int = 10_000
     usage_days_max: int = 100_000
+    standings_seconds_max: float = 5.0
     simulation_prices_max: int = 100
     simulation_lots_max: int = 20_000
     simulation_seconds_max: float = 60.0

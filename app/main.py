@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from app import jobs
 from app.api.auth import Authenticator
 from app.api.http import Cors, Refusals, RequestIds
+from app.api.reports import BALANCES
 from app.api.routes import Router, starlette_routes
 from app.api.services import Services
 from app.config import Config
@@ -34,6 +35,7 @@ from app.store.db import Database
 from app.store.instance import read_instance, read_revision
 from app.store.recommendations import RecommendationStore
 from app.store.schema import REVISION
+from app.store.standings import StandingsStore
 from app.store.usage import UsageStore
 from app.store.writer import Writer
 
@@ -134,6 +136,7 @@ async def _services(config: Config, metrics: Metrics) -> AsyncIterator[Services]
                 db=db,
                 catalogue=catalogue,
                 usage=usage,
+                standings=StandingsStore(db, BALANCES, config.limits),
                 recommendations=RecommendationStore(db, catalogue, usage),
                 costs=CostStore(db, catalogue, config.limits),
                 writer=writer,

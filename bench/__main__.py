@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bench import deliveries, ledger, metering, postgres, size, sockets
+from bench import deliveries, ledger, metering, overview, postgres, size, sockets
 from bench.contest import Options, Row
 from bench.failure import BenchFailed
 from bench.plot import plot
@@ -17,6 +17,7 @@ from bench.report import (
     connections_text,
     ledger_text,
     metering_text,
+    overview_text,
     postgres_text,
     rows_text,
     size_text,
@@ -82,6 +83,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--entries", type=_positive, default=ours.entries, help="of the long wallet; %(default)s")
     command.add_argument("--out", type=Path, metavar="FILE.json", help="also write every number there")
     command.set_defaults(run=_ledger)
+    asked = overview.Options()
+    command = commands.add_parser("overview", help="whether a dashboard gets slower as a ledger gets longer")
+    command.add_argument("--rounds", type=_positive, default=asked.rounds, help="default %(default)s")
+    command.add_argument("--times", type=_positive, default=asked.times, help="in a round; default %(default)s")
+    command.add_argument("--events", type=_positive, default=asked.events, help="of the longer; default %(default)s")
+    command.add_argument("--out", type=Path, metavar="FILE.json", help="also write every number there")
+    command.set_defaults(run=_overview)
     command = commands.add_parser("plot", help="draw what `all` has written; takes the extra `bench`")
     command.add_argument("results", type=Path, metavar="RESULTS.json")
     command.add_argument("out", type=Path, metavar="FILE.svg")
@@ -129,6 +137,12 @@ def _ledger(arguments: argparse.Namespace) -> None:
     options = ledger.Options(rounds=arguments.rounds, seconds=arguments.seconds, entries=arguments.entries)
     result = ledger.measure(options, say=_say)
     _show(ledger_text(result), result, arguments.out)
+
+
+def _overview(arguments: argparse.Namespace) -> None:
+    options = overview.Options(rounds=arguments.rounds, times=arguments.times, events=arguments.events)
+    result = overview.measure(options, say=_say)
+    _show(overview_text(result), result, arguments.out)
 
 
 def _all(arguments: argparse.Namespace) -> None:

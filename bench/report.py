@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bench import ledger, postgres, size
+from bench import ledger, overview, postgres, size
 from bench.contest import Options, Row
 from bench.machine import Machine
 from bench.metering import Metering
@@ -85,6 +85,23 @@ def ledger_text(result: ledger.Ledgers) -> str:
     memory = f"verify took {result.verify_mib:.1f} MiB more for the long ledger than for an empty one"
     size = f"an event takes {result.bytes_per_event:.0f} bytes, {result.bytes_per_keyed_event:.0f} with a key"
     return "\n".join([_facts(result.machine), how, "", head, *rows, "", memory, size])
+
+
+def overview_text(result: overview.Overviews) -> str:
+    """The facts, and the table of what a dashboard asks first, in both ledgers."""
+    options, few, many = result.options, result.few, result.many
+    how = (
+        f"a year of {few.events:,} events in {few.wallets:,} wallets, and of {many.events:,} in {many.wallets:,} "
+        f"({result.bytes / 1e9:.1f} GB); {options.rounds} rounds of {options.times} times, alternating"
+    )
+    head = f"{'':<44}{'median':>9}{'p95 ms':>9}{'median':>11}{'p95 ms':>9}{'ratio':>8}"
+    rows = [
+        f"{row.name:<44}{row.few.median_ms:>9.2f}{row.few.p95_ms:>9.2f}"
+        f"{row.many.median_ms:>11.2f}{row.many.p95_ms:>9.2f}{row.ratio:>8.2f}"
+        for row in result.rows
+    ]
+    anew = f"{overview.ALL_ANEW}: once in a round"
+    return "\n".join([_facts(result.machine), how, "", head, *rows, "", anew])
 
 
 def rows_text(rows: Sequence[Row]) -> list[str]:

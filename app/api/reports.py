@@ -22,7 +22,7 @@ Interval = Literal["hour"] | Per
 INTERVALS: Final[Sequence[str]] = ("hour", *get_args(Per))
 _DAYS_DEFAULT: Final = 30
 USD: Final = "usd"
-_BALANCES: Final = (0, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 100_000)
+BALANCES: Final = (0, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 100_000)
 """Where the balances of wallets are divided."""
 
 
@@ -170,7 +170,7 @@ class Balances(msgspec.Struct, frozen=True):
 
 
 class OverviewAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """How the loop of credits goes, from a time until another, and how wallets stand now.
+    """How the loop of credits goes, from a time until another, and how wallets stood at `balances_at`.
 
     `credits_in` came by top-ups, grants and corrections upward, by kind in `credits_in_by`; `credits_out` were charged
     for `events`, less what was given back. `top_up_revenue` is money paid by currency in minor units, less what was
@@ -191,6 +191,7 @@ class OverviewAnswer(msgspec.Struct, frozen=True, kw_only=True):
     revenue_in: dict[str, str]
     margin_percent: float | None
     top_up_revenue: dict[str, int]
+    balances_at: str
     wallets: int
     low_wallets: int
     balances: list[Balances]
@@ -203,7 +204,7 @@ async def read_overview(call: Call) -> Answer:
     complete = await usage.catch_up()
     flows = await usage.flows(since, until)
     used = _row(since, "event", "", await usage.total(since, until))
-    standings = await usage.standings(_BALANCES)
+    standings = await call.services.standings.recent()
 
     def flow(kind: str) -> Flow:
         return flows.get(kind, Flow())
@@ -228,10 +229,11 @@ async def read_overview(call: Call) -> Answer:
             top_up_revenue={
                 currency: paid - back for currency, (paid, back) in (await usage.money(since, until)).items()
             },
+            balances_at=rfc3339(standings.at),
             wallets=sum(standings.counts),
             low_wallets=standings.low,
             balances=[
-                Balances(up_to, wallets) for up_to, wallets in zip((*_BALANCES, None), standings.counts, strict=True)
+                Balances(up_to, wallets) for up_to, wallets in zip((*BALANCES, None), standings.counts, strict=True)
             ],
         )
     )

@@ -17,6 +17,7 @@ from app.store.catalogue import CatalogueStore
 from app.store.costs import CostStore
 from app.store.db import Database
 from app.store.recommendations import RecommendationStore
+from app.store.standings import StandingsStore
 from app.store.usage import UsageStore
 from app.store.writer import Writer
 
@@ -30,6 +31,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     catalogue: CatalogueStore
     costs: CostStore
     usage: UsageStore
+    standings: StandingsStore
     recommendations: RecommendationStore
     writer: Writer
     hub: Hub[Socket]

@@ -146,7 +146,7 @@ async def wallets(
     if query:
         chosen = chosen.where(or_(_contains(table.c.customer_id, query), _contains(table.c.name, query)))
     if low:
-        # SQLite keeps no count of them, and would walk through all wallets.
+        # Which has those alone; SQLite keeps no count of them, and would walk through all wallets.
         chosen = chosen.with_hint(table, "INDEXED BY wallets_with_threshold", "sqlite")
         chosen = chosen.where(table.c.low_balance_threshold.is_not(None))
         chosen = chosen.where(table.c.balance < table.c.low_balance_threshold)

@@ -26,7 +26,7 @@ from app.config import BALANCE_MAX
 APPLICATION_ID: Final = 0x43484752
 """`CHGR` in SQLite's header: a file with another one is not ours."""
 
-REVISION: Final = "0008"
+REVISION: Final = "0010"
 """The newest migration, which makes the tables what they are below."""
 
 GRANT_LIVE: Final = "(remaining > 0 OR next_at IS NOT NULL)"
@@ -104,8 +104,14 @@ wallets = _table(
     Index(
         "wallets_due", "due_at", sqlite_where=text("due_at IS NOT NULL"), postgresql_where=text("due_at IS NOT NULL")
     ),
-    # Those that may be low. With the balance in an index, PostgreSQL would write all of a wallet's for each event.
-    _partial_index("wallets_with_threshold", "customer_id", "low_balance_threshold IS NOT NULL"),
+    # Those that are low: SQLite writes to it for these alone. With the balance in an index, PostgreSQL would write all
+    # of a wallet's for each event, so there it has those that may be.
+    Index(
+        "wallets_with_threshold",
+        "customer_id",
+        sqlite_where=text("balance < low_balance_threshold"),
+        postgresql_where=text("low_balance_threshold IS NOT NULL"),
+    ),
 )
 
 members = _table(
@@ -266,6 +272,17 @@ usage_hours = _table(
     _text("currency"),
     *_usage_sums(),
     PrimaryKeyConstraint("hour", "event", "model", "currency"),
+)
+
+# The same by day: what a report reads of the whole days in it.
+usage_days = _table(
+    "usage_days",
+    _whole("day"),
+    _text("event"),
+    _text("model"),
+    _text("currency"),
+    *_usage_sums(),
+    PrimaryKeyConstraint("day", "event", "model", "currency"),
 )
 
 usage_of_wallets = _table(

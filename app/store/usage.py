@@ -1,4 +1,4 @@
-"""Usage added up by the hour, beside the ledger: a batch notes which entries it wrote, and a job adds them up.
+"""Usage added up by the hour and the day, beside the ledger: a batch notes what it wrote, and a job adds that up.
 
 The note is written in the batch's own commit and taken away in that of its sums, so each entry is added up once,
 whoever crashes or does it at the same time. What is asked for is brought up to the moment first.
@@ -37,8 +37,11 @@ _entries_in: Final = msgspec.json.Decoder(list[UsedEntry]).decode
 _encode: Final = msgspec.json.Encoder().encode
 _QUIET: Final = frozenset(QUIET_KINDS)
 _SUMS: Final = Used.__struct_fields__
-_HOURS_KEY: Final = ("hour", "event", "model", "currency")
-_WALLETS_KEY: Final = Key.__struct_fields__
+_KEYS: Final = {
+    "usage_hours": ("hour", "event", "model", "currency"),
+    "usage_days": ("day", "event", "model", "currency"),
+    "usage_of_wallets": Key.__struct_fields__,
+}
 _SUM_MAX: Final = 9 * 10**18
 """What a sum stays at once it is as large as a column can hold: one that could not be written would stop all others."""
 _PART: Final = 10**9
@@ -162,18 +165,22 @@ class UsageStore:
             InvalidRequest: there are more rows than one answer has.
 
         """
-        of_wallets = customer_id is not None or grouping in ("member", "customer")
-        values: dict[str, Any] = {"periods": _encode(periods).decode(), "most": self._limits.usage_rows_max + 1}
-        if customer_id is not None:
-            values["customer_id"] = customer_id
-        query = _report(self._db.dialect, _COLUMNS[grouping], of_wallets=of_wallets, one=customer_id is not None)
+        column, values = _COLUMNS[grouping], dict[str, Any](most=self._limits.usage_rows_max + 1)
+        if customer_id is not None or grouping in ("member", "customer"):
+            query = _report_of_wallets(self._db.dialect, column, one=customer_id is not None)
+            values["periods"] = _encode(periods).decode()
+            if customer_id is not None:
+                values["customer_id"] = customer_id
+        else:
+            query = _report(self._db.dialect, column)
+            values |= _whole_days(periods)
         rows = await self._db.fetch_all(query, values)
         if len(rows) > self._limits.usage_rows_max:
             raise InvalidRequest(
                 f"interval: these are more than {self._limits.usage_rows_max:,} rows: take a longer one, or less time.",
                 field="interval",
             )
-        return [(row[0], row[1], row[2], _used(row, 3)) for row in rows]
+        return [(row[0], row[1], row[2], _used(row, 3)) for row in map(_plain, rows)]
 
     async def by_event(self, periods: Sequence[tuple[int, int]]) -> list[EventUse]:
         """Sums for each period and event, as `report` has them, for more of them than one answer of that has.
@@ -186,11 +193,11 @@ class UsageStore:
 
         """
         most = self._limits.usage_days_max
-        query = _report(self._db.dialect, "event", of_wallets=False, one=False)
-        rows = await self._db.fetch_all(query, {"periods": _encode(periods).decode(), "most": most + 1})
+        query = _report(self._db.dialect, "event")
+        rows = await self._db.fetch_all(query, {**_whole_days(periods), "most": most + 1})
         if len(rows) > most:
             raise InvalidRequest(f"from: these are more than {most:,} weeks of events: take less time.", field="from")
-        return [(row[0], row[1], row[2], _used(row, 3)) for row in rows]
+        return [(row[0], row[1], row[2], _used(row, 3)) for row in map(_plain, rows)]
 
     async def by_day_and_model(self, since: int, until: int) -> list[tuple[int, str, str, str, Used]]:
         """Sums for each day, event and model between two days.
@@ -203,8 +210,8 @@ class UsageStore:
 
         """
         rows = await self._db.fetch_all(
-            f"SELECT hour / {DAY_MS}, event, model, currency, {_added_up('')} FROM usage_hours"
-            " WHERE hour >= :since AND hour < :until AND event <> '' GROUP BY 1, 2, 3, 4 LIMIT :most",
+            f"SELECT day / {DAY_MS}, event, model, currency, {', '.join(_SUMS)} FROM usage_days"
+            " WHERE day >= :since AND day < :until AND event <> '' LIMIT :most",
             {"since": since, "until": until, "most": self._limits.usage_days_max + 1},
         )
         if len(rows) > self._limits.usage_days_max:
@@ -212,15 +219,12 @@ class UsageStore:
                 f"days: these are more than {self._limits.usage_days_max:,} days of events and models: take fewer.",
                 field="days",
             )
-        return [(row[0], row[1], row[2], row[3], _used(row, 4)) for row in rows]
+        return [(row[0], row[1], row[2], row[3], Used(*row[4:])) for row in map(_plain, rows)]
 
     async def total(self, since: int, until: int) -> dict[str, Used]:
         """Sums of all usage between two whole hours, by the currency of what it earned, '' for all but that."""
-        rows = await self._db.fetch_all(
-            f"SELECT currency, {_added_up('')} FROM usage_hours WHERE hour >= :since AND hour < :until"
-            " GROUP BY currency",
-            {"since": since, "until": until},
-        )
+        values = _whole_days([(since, until)])
+        rows = await self._db.fetch_all(_total(self._db.dialect), values)
         return {row[0]: _used(row, 1) for row in rows}
 
     async def flows(self, since: int, until: int) -> dict[str, Flow]:
@@ -270,29 +274,6 @@ class UsageStore:
             money.setdefault(row[0], {})[row[1]] = row[2], row[3]
         return money
 
-    async def standings(self, steps: Sequence[int]) -> "Standings":
-        """How wallets stand now.
-
-        Args:
-            steps: the balances that divide them, from low to high.
-
-        """
-        low = "low_balance_threshold IS NOT NULL AND balance < low_balance_threshold"
-        place = " ".join(f"WHEN balance <= {step} THEN {number}" for number, step in enumerate(steps))
-        rows = await self._db.fetch_all(
-            f"SELECT CASE {place} ELSE {len(steps)} END, count(*),"
-            f" CAST(sum(CASE WHEN {low} THEN 1 ELSE 0 END) AS bigint) FROM wallets GROUP BY 1"
-        )
-        counts = {row[0]: row[1] for row in rows}
-        return Standings([counts.get(number, 0) for number in range(len(steps) + 1)], sum(row[2] for row in rows))
-
-
-class Standings(msgspec.Struct, frozen=True):
-    """How many wallets have a balance up to each step, and above the last; and how many are low."""
-
-    counts: list[int]
-    low: int
-
 
 def _write(
     dialect: Dialect, taken: Sequence[str], sums: Mapping[Key, Used], flows: Mapping[tuple[int, str], Flow]
@@ -303,18 +284,23 @@ def _write(
     if len(free) < len(taken):
         raise _TakenBefore
     yield f"DELETE FROM usage_pending WHERE id IN {dialect.listed('?')}", ids
-    hours: dict[tuple[int, str, str, str], Used] = {}
-    for key, used in sums.items():
-        of_all = (key.hour, key.event, key.model, key.currency)
-        hours[of_all] = _together(hours[of_all], used) if of_all in hours else used
-    yield from _upsert(dialect, "usage_hours").statements(
-        [(*key, *_bounded(used)) for key, used in sorted(hours.items(), key=itemgetter(0))]
-    )
-    # In the order of their keys: two processes that write the same rows wait for each other in turn.
-    by_key = sorted(((astuple(key), used) for key, used in sums.items()), key=itemgetter(0))
-    yield from _upsert(dialect, "usage_of_wallets").statements([(*key, *_bounded(used)) for key, used in by_key])
+    of_wallets = {astuple(key): used for key, used in sums.items()}
+    hours = _merged(((key.hour, key.event, key.model, key.currency), used) for key, used in sums.items())
+    days = _merged(((hour - hour % DAY_MS, *rest), used) for (hour, *rest), used in hours.items())
+    for table, rows in (("usage_hours", hours), ("usage_days", days), ("usage_of_wallets", of_wallets)):
+        # In the order of their keys: two processes that write the same rows wait for each other in turn.
+        by_key = sorted(rows.items(), key=itemgetter(0))
+        yield from _upsert(dialect, table).statements([(*key, *_bounded(used)) for key, used in by_key])
     moved = sorted((hour, kind, *_bounded(flow)) for (hour, kind), flow in flows.items())
     yield from _upsert_flows(dialect).statements(moved)
+
+
+def _merged(sums: Iterable[tuple[tuple[Any, ...], Used]]) -> dict[tuple[Any, ...], Used]:
+    """Sums by a key that several have."""
+    merged: dict[tuple[Any, ...], Used] = {}
+    for key, used in sums:
+        merged[key] = _together(merged[key], used) if key in merged else used
+    return merged
 
 
 def _together(one: Used, other: Used) -> Used:
@@ -349,6 +335,11 @@ def _in_parts(column: str) -> str:
     return f"CAST(sum({column} / {_PART}) AS bigint), CAST(sum({rest}) AS bigint)"
 
 
+def _plain(row: Any) -> tuple[Any, ...]:
+    """A row as a tuple: of thousands, each look into one of the driver's own would count."""
+    return tuple(row.values())
+
+
 def _whole(row: Sequence[Any], at: int) -> int:
     return int(row[at]) * _PART + int(row[at + 1])
 
@@ -372,7 +363,7 @@ def _bounded(used: Used | Flow) -> tuple[int | None, ...]:
 
 @cache
 def _upsert(dialect: Dialect, name: str) -> Insert:
-    table, key = schema.metadata.tables[name], _HOURS_KEY if name == "usage_hours" else _WALLETS_KEY
+    table, key = schema.metadata.tables[name], _KEYS[name]
     sets = [f"{column} = {_more(name, column)}" for column in schema.USAGE_SUMS]
     for column, better in (("cost_low", "<"), ("cost_high", ">")):
         there, new = f"{name}.{column}", f"excluded.{column}"
@@ -418,13 +409,51 @@ def _worths(dialect: Dialect) -> str:
     )
 
 
+def _whole_days(periods: Iterable[tuple[int, int]]) -> dict[str, str]:
+    """Periods by their whole days, and by the hours before and after these; each part with when its period begins."""
+    days: list[tuple[int, int, int]] = []
+    hours: list[tuple[int, int, int]] = []
+    for since, until in periods:
+        first, last = -(-since // DAY_MS) * DAY_MS, until // DAY_MS * DAY_MS
+        if first < last:
+            days.append((since, first, last))
+            hours += [(since, *part) for part in ((since, first), (last, until)) if part[0] < part[1]]
+        else:
+            hours.append((since, since, until))
+    return {"days": _encode(days).decode(), "hours": _encode(hours).decode()}
+
+
+def _of_all(dialect: Dialect, columns: str) -> str:
+    """A query of what `_whole_days` names: `begins`, when a period begins, and columns."""
+    begins, since, until = (f"CAST(part.value ->> {place} AS bigint)" for place in range(3))
+    return " UNION ALL ".join(
+        f"SELECT {begins} AS begins, {columns} FROM {dialect.json_values(f':{table}')} AS part"
+        f" JOIN usage_{table} AS u ON u.{time} >= {since} AND u.{time} < {until}"
+        for table, time in (("days", "day"), ("hours", "hour"))
+    )
+
+
 @cache
-def _report(dialect: Dialect, column: str, *, of_wallets: bool, one: bool) -> str:
-    table = "usage_of_wallets" if of_wallets else "usage_hours"
+def _report(dialect: Dialect, column: str) -> str:
+    parts = _of_all(dialect, f"u.{column} AS name, u.currency, {', '.join(f'u.{name}' for name in _SUMS)}")
+    return (
+        f"SELECT begins, name, currency, {_added_up('')} FROM ({parts}) AS parts"
+        " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT :most"
+    )
+
+
+@cache
+def _total(dialect: Dialect) -> str:
+    parts = _of_all(dialect, f"u.currency, {', '.join(f'u.{name}' for name in _SUMS)}")
+    return f"SELECT currency, {_added_up('')} FROM ({parts}) AS parts GROUP BY currency"
+
+
+@cache
+def _report_of_wallets(dialect: Dialect, column: str, *, one: bool) -> str:
     starts, ends = _BOUNDS
     mine = " AND u.customer_id = :customer_id" if one else ""
     return (
         f"SELECT {starts}, u.{column}, u.currency, {_added_up('u.')} FROM {dialect.json_values(':periods')} AS period"
-        f" JOIN {table} AS u ON u.hour >= {starts} AND u.hour < {ends}{mine}"
+        f" JOIN usage_of_wallets AS u ON u.hour >= {starts} AND u.hour < {ends}{mine}"
         " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT :most"
     )

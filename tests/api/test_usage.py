@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from serving import StartServer, charge, error_of
+from serving import StartServer, charge, error_of, with_limits
 
 from app.rules.times import parse_rfc3339, rfc3339
 
@@ -201,6 +202,20 @@ def test_the_overview_tells_the_loop(api: httpx.Client, customer: str) -> None:
     balances = {one["up_to"]: one["wallets"] for one in overview["balances"] if one["wallets"]}
     assert balances == {0: 1, 1_000: 1}
     assert sum(Decimal(row["cost_usd"] or 0) for row in usage(api)) == Decimal("0.08")
+
+
+def test_how_wallets_stand_is_as_of_a_moment_ago_and_says_so(new_server: StartServer, tmp_path: Path) -> None:
+    with new_server(**with_limits(tmp_path, standings_seconds_max=0.5)).client() as api:
+        give(api, "one", 8)
+        first = api.get("/v1/overview").json()
+        give(api, "two", 8)
+        second = api.get("/v1/overview").json()
+        assert (first["wallets"], second["credits_in"]) == (1, 16)  # sums are never a moment old
+        deadline = time.monotonic() + 15
+        while (last := api.get("/v1/overview").json())["wallets"] < 2:
+            assert last["balances_at"] == first["balances_at"]
+            assert time.monotonic() < deadline
+        assert parse_rfc3339(last["balances_at"]) >= parse_rfc3339(first["balances_at"]) + 500
 
 
 def test_however_often_and_by_how_many_it_is_asked_each_event_counts_once(api: httpx.Client, customer: str) -> None:

@@ -100,7 +100,7 @@ class StoredHistories(Histories):
             spent = grant.credits - grant.remaining - grant.lapsed - taken - corrected[grant.id]
             if grant.worth_nanos is not None and grant.worth_currency is not None and grant.state != "pending":
                 earned[grant.worth_currency] = earned.get(grant.worth_currency, 0) + spent * grant.worth_nanos
-        for table in ("usage_hours", "usage_of_wallets"):
+        for table in ("usage_hours", "usage_days", "usage_of_wallets"):
             found = dict(
                 self.db.execute(
                     f"SELECT currency, sum(revenue_nanos) FROM {table} WHERE currency <> '' GROUP BY 1"

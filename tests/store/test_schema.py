@@ -37,6 +37,15 @@ def test_the_migrations_make_the_tables_that_the_code_knows(config: Config) -> N
     engine.dispose()
 
 
+def test_the_index_of_low_wallets_has_those_alone(config: Config, tmp_path: Path) -> None:
+    """However many have a threshold: a page of low ones looks at no other."""
+    migrate(config)
+    connection = sqlite3.connect(tmp_path / "ledger.db")
+    [(sql,)] = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'wallets_with_threshold'")
+    connection.close()
+    assert sql.endswith("(customer_id) WHERE balance < low_balance_threshold")
+
+
 def test_every_table_is_strict(config: Config, tmp_path: Path) -> None:
     migrate(config)
     connection = sqlite3.connect(tmp_path / "ledger.db")

@@ -1,14 +1,19 @@
 """Usage is added up once, by whoever does it and however much has been left."""
 
 import asyncio
+import importlib
+import random
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 from store.writing import Ledger, open_ledger
 
 from app.config import Config
+from app.rules.periods import DAY_MS, HOUR_MS, periods_between
 from app.rules.usage import Flow, Key, Used
+from app.store.db import Script
 from app.store.usage import UsageStore, _write
 
 ALL_TIME = [(0, 2**45)]
@@ -65,7 +70,7 @@ async def test_sums_that_a_column_cannot_hold_stop_nobody(ledger: Ledger) -> Non
     def sums(hour: int, cost: int) -> dict[Key, Used]:
         return {Key("u", hour, "e", "", "", ""): Used(count=1, cost_nanos=cost, revenue_nanos=-cost)}
 
-    for hour, cost in ((0, huge - 5), (0, 4), (0, 7), (3_600_000, 2 * huge), (7_200_000, 123)):
+    for hour, cost in ((0, huge - 5), (0, 4), (0, 7), (DAY_MS, 2 * huge), (2 * DAY_MS, 123)):
         flows = {(hour, "event"): Flow(1, cost, cost)}
         await ledger.db.transact(
             lambda cost=cost, hour=hour, flows=flows: _write(  # type: ignore[misc]
@@ -78,6 +83,69 @@ async def test_sums_that_a_column_cannot_hold_stop_nobody(ledger: Ledger) -> Non
         assert (used.count, used.cost_nanos, used.revenue_nanos) == (5, 2 * huge + 123, -2 * huge - 123)
     assert (await store.total(0, 2**45))[""].cost_nanos == 2 * huge + 123
     assert (await store.flows(0, 2**45))["event"].credits_in == 2 * huge + 123
+
+
+KINDS = [("a", "", ""), ("a", "m", ""), ("a", "m", "usd"), ("b", "", "eur")]
+"""Events, models and currencies."""
+
+
+async def write_hours(ledger: Ledger, chance: random.Random, sums: list[int]) -> dict[Key, Used]:
+    """Sums in some hours of a week, a part of them at a time."""
+    written: dict[Key, Used] = {}
+    for _ in range(150):
+        key = Key("u", chance.randrange(7 * 24) * HOUR_MS, *chance.choice(KINDS)[:2], "", chance.choice(KINDS)[2])
+        if key not in written:
+            cost = chance.choice(sums)
+            written[key] = Used(count=1, cost_nanos=cost, revenue_nanos=-cost, cost_low=cost, cost_high=cost)
+    for some in ({**dict(list(written.items())[:70])}, dict(list(written.items())[70:])):
+        await ledger.db.transact(lambda some=some: _write(ledger.db.dialect, [], some, {}))  # type: ignore[misc]
+    return written
+
+
+async def test_whole_days_and_the_hours_beside_them_are_each_added_up_once(ledger: Ledger) -> None:
+    """A report of any span and interval is what the sums by hour add up to."""
+    chance = random.Random(9)
+    written = await write_hours(ledger, chance, [1, 10, 100, 1_000, 10_000])
+    store = UsageStore(ledger.db, ledger.config.limits)
+    spans = [sorted(chance.sample(range(7 * 24 + 1), 2)) for _ in range(60)]
+    for first, last in [*spans, [0, 7 * 24], [24, 48], [0, 24], [23, 25], [24, 25], [47, 48], [30, 40]]:
+        since, until = first * HOUR_MS, last * HOUR_MS
+        inside = {key: used for key, used in written.items() if since <= key.hour < until}
+        totals = {name: used.cost_nanos for name, used in (await store.total(since, until)).items()}
+        wanted: dict[Any, int] = {}
+        for key, used in inside.items():
+            wanted[key.currency] = wanted.get(key.currency, 0) + used.cost_nanos
+        assert totals == wanted
+        for per in ("hour", "day", "week", "month"):
+            periods = periods_between(per, since, until, 2_000)  # type: ignore[arg-type]
+            rows = await store.report(periods, "event", None)
+            wanted = {}
+            for key, used in inside.items():
+                [begins] = [begins for begins, ends in periods if begins <= key.hour < ends]
+                place = begins, key.event, key.currency
+                wanted[place] = wanted.get(place, 0) + used.cost_nanos
+            assert [row[:3] for row in rows] == sorted(wanted)
+            assert {row[:3]: row[3].cost_nanos for row in rows} == wanted
+
+
+@pytest.mark.parametrize("sums", [[1, 10**12], [9 * 10**18, -9 * 10**18, 9 * 10**18 - 1, 5]], ids=["some", "huge"])
+async def test_an_upgrade_adds_up_the_days_that_there_were(ledger: Ledger, sums: list[int]) -> None:
+    await write_hours(ledger, random.Random(3), sums)
+    by_day = "SELECT * FROM usage_days ORDER BY day, event, model, currency"
+    ours = [tuple(row[at] for at in range(14)) for row in await ledger.db.fetch_all(by_day)]
+    filling = importlib.import_module("app.store.migrations.versions.0009_usage_days").filling()
+
+    def script() -> Script[None]:
+        yield "DELETE FROM usage_days", ()
+        yield filling, ()
+
+    await ledger.db.transact(script)
+    filled = [tuple(row[at] for at in range(14)) for row in await ledger.db.fetch_all(by_day)]
+    assert len(ours) > 20
+    if max(sums) < 10**18:  # else it depends on the order in which they come
+        assert filled == ours
+    assert [row[:5] for row in filled] == [row[:5] for row in ours]
+    assert max(row[9] for row in filled) <= 9 * 10**18
 
 
 async def test_a_refusal_and_what_moves_no_credits_leave_no_note(ledger: Ledger) -> None:
