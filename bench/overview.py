@@ -1,6 +1,6 @@
-"""Whether an overview gets slower as a ledger gets longer: what a dashboard asks first, after a year of much or little.
+"""Whether an overview gets slower as a ledger gets longer: what the dashboard asks first, after much or little.
 
-It asks for all of it at once, each over a kept connection of its own, and here also for one after the other.
+The page asks for all of it at once, each over a kept connection of its own, and here also for one after the other.
 """
 
 import contextlib
@@ -182,13 +182,17 @@ def _paths(now: int) -> dict[str, str]:
     def spanning(since_days: int, until_days: int) -> dict[str, str]:
         return {"from": rfc3339(now - since_days * DAY_MS), "to": rfc3339(now - until_days * DAY_MS)}
 
-    by_day = urlencode(spanning(2 * _DAYS, 0) | {"interval": "day", "group_by": "event"})
+    last = spanning(_DAYS, 0)
+    by_event = urlencode(last | {"interval": "day", "group_by": "event"})
     return {
-        f"overview of {_DAYS} days": f"/v1/overview?{urlencode(spanning(_DAYS, 0))}",
+        f"overview of {_DAYS} days": f"/v1/overview?{urlencode(last)}",
         f"overview of the {_DAYS} days before": f"/v1/overview?{urlencode(spanning(2 * _DAYS, _DAYS))}",
-        f"usage of {2 * _DAYS} days by day and event": f"/v1/usage?{by_day}",
-        "wallets that are low": "/v1/wallets?low=true&limit=8",
-        "recommendations that are pending": "/v1/pricing/recommendations?status=pending",
+        f"credits and money of {_DAYS} days by day": f"/v1/flows?{urlencode(last | {'interval': 'day'})}",
+        f"usage of {_DAYS} days by day and event": f"/v1/usage?{by_event}",
+        f"how each event went in {_DAYS} days": f"/v1/usage/events?{urlencode(last)}",
+        "wallets that are low": "/v1/wallets?low=true&limit=6",
+        "recommendations that are pending": "/v1/pricing/recommendations?status=pending&limit=100",
+        "webhook endpoints": "/v1/webhook-endpoints",
     }
 
 
