@@ -33,6 +33,7 @@ from app.store.catalogue import CatalogueStore
 from app.store.costs import CostStore
 from app.store.db import Database
 from app.store.instance import read_instance, read_revision
+from app.store.packs import PackStore
 from app.store.recommendations import RecommendationStore
 from app.store.schema import REVISION
 from app.store.standings import StandingsStore
@@ -116,6 +117,7 @@ async def _services(config: Config, metrics: Metrics) -> AsyncIterator[Services]
         relay.on_keys_changed = auth.forget_keys
         sockets = Sockets(config.limits, metrics)
         usage = UsageStore(db, config.limits)
+        packs = PackStore(db, catalogue, config.limits)
         writer = Writer(db, catalogue, config, relay.publish, metrics)
         landing = Landing(db, writer, gateway, config)
         pages = Checkouts(db, writer, catalogue, gateway, landing, config)
@@ -139,6 +141,7 @@ async def _services(config: Config, metrics: Metrics) -> AsyncIterator[Services]
                 standings=StandingsStore(db, BALANCES, config.limits),
                 recommendations=RecommendationStore(db, catalogue, usage),
                 costs=CostStore(db, catalogue, config.limits),
+                packs=packs,
                 writer=writer,
                 hub=hub,
                 relay=relay,
@@ -146,7 +149,7 @@ async def _services(config: Config, metrics: Metrics) -> AsyncIterator[Services]
                 addresses=Addresses(config.sockets_per_address, config.limits),
                 gateway=gateway,
                 checkouts=pages,
-                signals=Signals(db, gateway, landing, Subscriptions(db, catalogue, gateway, landing), config),
+                signals=Signals(db, gateway, landing, Subscriptions(db, packs, gateway, landing), config),
                 auto_top_ups=AutoTopUps(db, gateway, landing, pages, config),
                 auth=auth,
                 metrics=metrics,

@@ -16,6 +16,7 @@ from app.payments.signals import Signals
 from app.store.catalogue import CatalogueStore
 from app.store.costs import CostStore
 from app.store.db import Database
+from app.store.packs import PackStore
 from app.store.recommendations import RecommendationStore
 from app.store.standings import StandingsStore
 from app.store.usage import UsageStore
@@ -30,6 +31,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     db: Database
     catalogue: CatalogueStore
     costs: CostStore
+    packs: PackStore
     usage: UsageStore
     standings: StandingsStore
     recommendations: RecommendationStore

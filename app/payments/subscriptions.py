@@ -11,10 +11,10 @@ from app.payments.refusals import StripeRefused
 from app.rules.names import is_customer_id
 from app.rules.packs import Line, Pack, credits_of_invoice
 from app.store import checkouts, stripe_customers
-from app.store.catalogue import CatalogueStore
 from app.store.checkouts import Checkout
 from app.store.db import Database
 from app.store.ids import now_ms
+from app.store.packs import PackStore
 
 log = logging.getLogger("chargly.payments")
 
@@ -29,9 +29,9 @@ class GrantingLine(Line, frozen=True, kw_only=True):
 class Subscriptions:
     """Turns paid invoices into grants."""
 
-    def __init__(self, db: Database, catalogue: CatalogueStore, gateway: Gateway, landing: Landing) -> None:
+    def __init__(self, db: Database, packs: PackStore, gateway: Gateway, landing: Landing) -> None:
         self._db = db
-        self._catalogue = catalogue
+        self._packs = packs
         self._gateway = gateway
         self._landing = landing
 
@@ -65,7 +65,7 @@ class Subscriptions:
         if invoice.lines.has_more:
             log.error("invoice %s has more lines than Stripe gives at once; only those grant", invoice.id)
         prices = {line.price_id for line in invoice.lines.data if line.price_id is not None}
-        packs = await self._catalogue.packs_of_prices(prices)
+        packs = await self._packs.of_prices(prices)
         return [(line, packs[line.price_id]) for line in invoice.lines.data if line.price_id in packs]
 
     async def _line(self, line: InvoiceLine, pack: Pack) -> GrantingLine:

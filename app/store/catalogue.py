@@ -1,10 +1,10 @@
-"""Prices and packs: versions that never change, and a generation that rises with every change.
+"""Prices: versions that never change, and a generation that rises with every change.
 
-Costs are read with them, and written by `costs`.
+Costs and packs are read with them, and written by `costs` and `packs`.
 """
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final, Literal
 
@@ -59,7 +59,7 @@ class PriceDraft(msgspec.Struct, frozen=True, kw_only=True):
 _VERSION_COLUMNS: Final = PriceVersion.__struct_fields__
 _DOCUMENTS: Final = ("per_model", "tiers")
 _BOOLEANS: Final = ("archived", "withdrawn")
-_PACK_COLUMNS: Final = Pack.__struct_fields__
+PACK_COLUMNS: Final = Pack.__struct_fields__
 
 
 class _Decoded(msgspec.Struct):
@@ -115,7 +115,7 @@ def catalogue_sql(dialect: Dialect) -> str:
         | {"archived": dialect.boolean("archived")}
     )
     pack = dialect.json_object(
-        {name: name for name in _PACK_COLUMNS}
+        {name: name for name in PACK_COLUMNS}
         | {
             "currencies": dialect.document("currencies"),
             "expires_with_period": dialect.boolean("expires_with_period"),
@@ -389,62 +389,7 @@ class CatalogueStore:
         """A pack on sale, by its code."""
         return (await self.fresh()).packs.get(code)
 
-    async def packs_of_prices(self, prices: Collection[str]) -> dict[str, Pack]:
-        """The packs that prices of Stripe's are mapped to, by price; one that is off sale grants to who subscribes."""
-        table = schema.packs
-        columns = [table.c[name] for name in _PACK_COLUMNS]
-        query = select(*columns).where(table.c.stripe_price.in_(prices)).order_by(table.c.archived.desc())
-        packs = [_pack(row) for row in await self._db.fetch_all(query)] if prices else []
-        return {pack.stripe_price: pack for pack in packs if pack.stripe_price is not None}
 
-    async def put_pack(self, pack: Pack) -> None:
-        """Sets a pack; checkouts made before keep what they were made with.
-
-        Raises:
-            InvalidRequest: there are as many packs as there may be, or another one has its `stripe_price`.
-
-        """
-        now = now_ms()
-
-        def script() -> Script[None]:
-            yield BUMP, ()
-            [[count]] = yield "SELECT count(*) FROM packs WHERE archived = 0 AND code <> ?", (pack.code,)
-            if count >= self._limits.packs_max:
-                raise InvalidRequest(f"There may be {self._limits.packs_max} packs at most.", field="code")
-            if pack.stripe_price is not None:
-                mapped = yield _MAPPED, (pack.stripe_price, pack.code)
-                if mapped:
-                    raise InvalidRequest(f"stripe_price: the pack {mapped[0][0]!r} has it.", field="stripe_price")
-            yield pack_kept(pack, now)
-
-        await self._db.transact(script)
-        await self.refresh()
-
-    async def archive_pack(self, code: str) -> None:
-        """Takes a pack off sale.
-
-        Raises:
-            NotFound: no pack on sale has that code.
-
-        """
-
-        def script() -> Script[None]:
-            yield BUMP, ()
-            archived = yield _ARCHIVE_PACK, (now_ms(), code)
-            if not archived:
-                raise NotFound(f"There is no pack {code!r}.", pack=code)
-
-        await self._db.transact(script)
-        await self.refresh()
-
-
-_ARCHIVE_PACK: Final = "UPDATE packs SET archived = 1, updated_at = ? WHERE code = ? AND archived = 0 RETURNING code"
-_PUT_PACK: Final = (
-    f"INSERT INTO packs ({', '.join(_PACK_COLUMNS)}, updated_at, archived)"
-    f" VALUES ({', '.join('?' * len(_PACK_COLUMNS))}, ?, 0) ON CONFLICT (code) DO UPDATE SET archived = 0,"
-    f" {', '.join(f'{name} = excluded.{name}' for name in (*_PACK_COLUMNS[1:], 'updated_at'))}"
-)
-_MAPPED: Final = "SELECT code FROM packs WHERE archived = 0 AND stripe_price = ? AND code <> ?"
 _INSERT_PRICE: Final = (
     f"INSERT INTO prices ({', '.join(_VERSION_COLUMNS)}, actor) VALUES ({', '.join('?' * (len(_VERSION_COLUMNS) + 1))})"
 )
@@ -454,12 +399,7 @@ _RETURNING: Final = f" RETURNING {', '.join(_VERSION_COLUMNS)}"
 
 def price_kept(version: PriceVersion, actor: str | None) -> Statement:
     """The statement that keeps a new version of a price."""
-    return _INSERT_PRICE, [*map(_column, astuple(version)), actor]
-
-
-def pack_kept(pack: Pack, now: int) -> Statement:
-    """The statement that puts a pack on sale as it is from now on."""
-    return _PUT_PACK, [*map(_column, astuple(pack)), now]
+    return _INSERT_PRICE, [*map(column_of, astuple(version)), actor]
 
 
 def _expire(dialect: Dialect, events: Sequence[str], why: str, now: int) -> Statement:
@@ -517,13 +457,7 @@ def _price_version(row: Sequence[Any]) -> PriceVersion:
     return PriceVersion(**columns | {name: bool(columns[name]) for name in _BOOLEANS})
 
 
-def _pack(row: Any) -> Pack:
-    columns = {name: getattr(row, name) for name in _PACK_COLUMNS}
-    columns["currencies"] = msgspec.json.decode(columns["currencies"], type=dict[str, int])
-    return Pack(**columns | {"expires_with_period": bool(columns["expires_with_period"])})
-
-
-def _column(value: Any) -> Any:
+def column_of(value: Any) -> Any:
     """A field of a pack or a price as its table has it."""
     if isinstance(value, (Mapping, tuple)):
         return msgspec.json.encode(value, order="deterministic").decode()

@@ -22,12 +22,12 @@ from app.store.catalogue import (
     PriceVersion,
     catalogue_sql,
     decode_catalogue,
-    pack_kept,
     price_kept,
 )
 from app.store.checkouts import Checkout, kept
 from app.store.costs import CostDraft, CostVersion, cost_kept
 from app.store.db import Database, Script
+from app.store.packs import pack_kept
 from app.store.wallet_cache import WalletCache
 from app.store.writer import Result
 
