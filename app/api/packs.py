@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -11,8 +11,9 @@ from app.api.auth import Access
 from app.api.fields import Credits, Currency, Days, MinorUnits, Name, Strict, StripeId, UnitCredits
 from app.api.http import Answer, Call, Route
 from app.api.prices import tell_of_prices
-from app.errors import InvalidRequest, NotFound
+from app.errors import InvalidRequest, NotFound, VersionConflict
 from app.rules.packs import Pack, check_amount
+from app.rules.times import rfc3339
 
 _CODE: Final = re.compile(r"[A-Za-z0-9_-]{1,100}\Z")
 
@@ -41,6 +42,7 @@ class PackRequest(Strict, frozen=True, kw_only=True):
     custom_amount: AmountRange | None = None
     stripe_price: StripeId | None = None
     expires_with_period: bool = True
+    expected_version: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
 class PackAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +64,20 @@ class WholePackAnswer(PackAnswer, frozen=True, kw_only=True):
 
     stripe_price: str | None
     expires_with_period: bool
+    version: int
+
+
+class PackVersionAnswer(WholePackAnswer, frozen=True, kw_only=True):
+    """What a pack was from a time on; `archived` is off sale."""
+
+    archived: bool
+    created_at: str
+
+
+class PackVersionsAnswer(msgspec.Struct, frozen=True):
+    """Every version of a pack, newest first."""
+
+    versions: list[PackVersionAnswer]
 
 
 class PacksAnswer(msgspec.Struct, frozen=True):
@@ -73,8 +89,28 @@ class PacksAnswer(msgspec.Struct, frozen=True):
 async def list_packs(call: Call) -> Answer:
     """The packs on sale."""
     packs = await call.services.catalogue.packs()
-    shown = _buyers_pack if call.credential.customer_id is not None else _whole_pack
-    return Answer(PacksAnswer([shown(pack) for pack in packs]))
+    if call.credential.customer_id is not None:
+        return Answer(PacksAnswer([PackAnswer(**_as_seen(pack)) for pack in packs]))
+    versions = await call.services.packs.latest_versions()
+    return Answer(PacksAnswer([WholePackAnswer(**_as_kept(pack, versions[pack.code])) for pack in packs]))
+
+
+async def list_pack_versions(call: Call) -> Answer:
+    """What a pack was, newest first."""
+    code = _code(call)
+    versions = await call.services.packs.versions(code)
+    if not versions:
+        raise NotFound(f"There is no pack {code!r}.", pack=code)
+    return Answer(
+        PackVersionsAnswer(
+            [
+                PackVersionAnswer(
+                    **_as_kept(one.pack, one.version), archived=one.archived, created_at=rfc3339(one.created_at)
+                )
+                for one in versions
+            ]
+        )
+    )
 
 
 async def put_pack(call: Call) -> Answer:
@@ -108,19 +144,14 @@ async def put_pack(call: Call) -> Answer:
         stripe_price=body.stripe_price,
         expires_with_period=body.expires_with_period,
     )
-    await call.services.packs.put(pack)
+    version = await call.services.packs.put(pack, expected_version=body.expected_version, actor=call.actor)
     tell_of_prices(call)
-    return Answer(_whole_pack(pack))
+    return Answer(WholePackAnswer(**_as_kept(pack, version)))
 
 
-def _buyers_pack(pack: Pack) -> PackAnswer:
-    return PackAnswer(**_as_seen(pack))
-
-
-def _whole_pack(pack: Pack) -> WholePackAnswer:
-    return WholePackAnswer(
-        **_as_seen(pack), stripe_price=pack.stripe_price, expires_with_period=pack.expires_with_period
-    )
+def _as_kept(pack: Pack, version: int) -> dict[str, Any]:
+    mine = {"stripe_price": pack.stripe_price, "expires_with_period": pack.expires_with_period, "version": version}
+    return _as_seen(pack) | mine
 
 
 def _as_seen(pack: Pack) -> dict[str, Any]:
@@ -133,7 +164,7 @@ def _as_seen(pack: Pack) -> dict[str, Any]:
 
 async def archive_pack(call: Call) -> Answer:
     """Takes a pack off sale."""
-    await call.services.packs.archive(_code(call))
+    await call.services.packs.archive(_code(call), actor=call.actor)
     tell_of_prices(call)
     return Answer(b"", 204)
 
@@ -164,6 +195,7 @@ ROUTES = (
         summary="Set a pack",
         request=PackRequest,
         answers={200: WholePackAnswer},
+        errors=(VersionConflict,),
     ),
     Route(
         method="DELETE",
@@ -172,6 +204,15 @@ ROUTES = (
         handler=archive_pack,
         summary="Take a pack off sale",
         answers={204: None},
+        errors=(NotFound,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/packs/{code}/versions",
+        access=Access("meter", also="prices"),
+        handler=list_pack_versions,
+        summary="List a pack's versions",
+        answers={200: PackVersionsAnswer},
         errors=(NotFound,),
     ),
 )

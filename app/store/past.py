@@ -32,15 +32,17 @@ from app.store.wallet_cache import WalletCache
 from app.store.writer import Result
 
 Standing = Literal["fresh", "has_past", "in_use"]
-"""Whether a ledger may be given a past: it has one already, or wallets or prices of its own."""
+"""Whether a ledger may be given a past: it has one already, or wallets, prices, costs or packs of its own."""
 
 _MARK: Final = "past"
 _WALLETS_CACHED_MAX: Final = 1_000
 _IN_USE: Final = (
-    "SELECT 1 FROM wallets UNION ALL SELECT 1 FROM prices WHERE version > 1 UNION ALL SELECT 1 FROM costs LIMIT 1"
+    "SELECT 1 FROM wallets UNION ALL SELECT 1 FROM prices WHERE version > 1"
+    " UNION ALL SELECT 1 FROM costs UNION ALL SELECT 1 FROM pack_versions WHERE version > 1 LIMIT 1"
 )
 _PRICED_FROM: Final = "UPDATE prices SET created_at = ?, effective_at = ?"
-"""The prices that a ledger is made with have been in force since its past begins."""
+"""The prices that a ledger is made with have been in force since its past begins; so have its packs."""
+_SOLD_FROM: Final = "UPDATE pack_versions SET created_at = ?"
 
 
 Moment: TypeAlias = tuple[int, Operation]
@@ -98,6 +100,7 @@ async def write_past(
         if (standing := (yield from _standing())) != "fresh":
             return standing
         yield _PRICED_FROM, (begins_at, begins_at)
+        yield _SOLD_FROM, (begins_at,)
         [[text]] = yield catalogue_sql(db.dialect), ()
         ends_at = yield from _written(db, decode_catalogue(text), story(), actor, on_slice)
         yield "INSERT INTO marks (name, at) VALUES (?, ?)", (_MARK, ends_at)
@@ -174,5 +177,5 @@ def _decided(catalogue: Catalogue, one: Slice, actor: str) -> Script[Catalogue]:
         yield cost_kept(new, actor)
     for pack in one.packs:
         packs[pack.code] = pack
-        yield pack_kept(pack, one.begins_at)
+        yield from pack_kept(pack, one.begins_at, actor)
     return replace(catalogue, prices=prices, costs=costs, packs=packs)

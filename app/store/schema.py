@@ -26,7 +26,7 @@ from app.config import BALANCE_MAX
 APPLICATION_ID: Final = 0x43484752
 """`CHGR` in SQLite's header: a file with another one is not ours."""
 
-REVISION: Final = "0010"
+REVISION: Final = "0011"
 """The newest migration, which makes the tables what they are below."""
 
 GRANT_LIVE: Final = "(remaining > 0 OR next_at IS NOT NULL)"
@@ -382,6 +382,28 @@ packs = _table(
     PrimaryKeyConstraint("code"),
     CheckConstraint("credits > 0", name="credits"),
     CheckConstraint("amount > 0", name="amount"),
+)
+
+pack_versions = _table(
+    "pack_versions",
+    _text("code"),
+    _whole("version"),
+    _text("name"),
+    _whole("credits"),
+    _whole("amount"),
+    _text("currency"),
+    _whole("bonus_credits"),
+    _whole("bonus_days", null=True),
+    _text("currencies"),
+    _whole("amount_min", null=True),
+    _whole("amount_max", null=True),
+    _text("stripe_price", null=True),
+    _whole("expires_with_period"),
+    _whole("archived"),
+    _whole("created_at"),
+    _text("actor", null=True),
+    PrimaryKeyConstraint("code", "version"),
+    CheckConstraint("archived IN (0, 1)", name="archived"),
 )
 
 checkouts = _table(

@@ -1,6 +1,6 @@
 /** What customers can buy. */
 
-import { ask, path, send } from "./ask.js";
+import { ask, path, send, wordsOf } from "./ask.js";
 import { button, card, make, table, tell } from "./elements.js";
 import { confirm, dialog, field, pairs } from "./forms.js";
 import * as words from "./words.js";
@@ -11,20 +11,43 @@ export async function packs(root, { signal, again }) {
     tell(said);
     again();
   };
-  const columns = [{ name: "Pack" }, { name: "Credits", number: true }, { name: "Bonus", number: true }, { name: "Price", number: true }, { name: "A credit", number: true }, { name: "Stripe price" }, { name: "" }];
+  const columns = [{ name: "Pack" }, { name: "Credits", number: true }, { name: "Bonus", number: true }, { name: "Price", number: true }, { name: "A credit", number: true }, { name: "Stripe price" }, { name: "History" }, { name: "" }];
   const rows = onSale.map((pack) => [
     make("span", { class: "stacked" }, make("b", {}, pack.name), make("code", { class: "faint small" }, pack.code)),
     words.number(pack.credits),
-    pack.bonus_credits ? make("span", { class: "stacked" }, words.number(pack.bonus_credits), pack.bonus_days && make("span", { class: "faint small" }, `for ${words.plural(pack.bonus_days, "day")}`)) : "–",
-    make("span", { class: "stacked" }, words.money({ [pack.currency]: pack.amount }), make("span", { class: "faint small" }, Object.entries(pack.currencies).map(([currency, amount]) => words.money({ [currency]: amount })).join(", ")), pack.custom_amount && make("span", { class: "faint small" }, `or ${words.money({ [pack.currency]: pack.custom_amount.min })} to ${words.money({ [pack.currency]: pack.custom_amount.max })}`)),
+    bonus(pack),
+    price(pack),
     pack.currency === "usd" ? words.usd(String(pack.amount / 100 / pack.credits)) : "–",
     pack.stripe_price ? make("code", { class: "small" }, pack.stripe_price) : "–",
+    named(button(`v${pack.version}`, () => packHistory(pack), "slim"), `History, now v${pack.version}`, pack),
     make("span", { class: "actions" }, named(button("Edit", () => packDialog(pack, changed), "slim"), "Edit", pack), named(button("Take off sale", () => end(pack, changed), "slim"), "Take off sale", pack)),
   ]);
   root.append(
     make("header", { class: "top" }, make("div", {}, make("h1", { tabIndex: -1 }, "Packs"), make("p", { class: "faint" }, "A checkout that was begun keeps the terms that its buyer saw.")), make("div", { class: "actions" }, button("New pack", () => packDialog(null, changed), "primary"))),
     card("On sale", {}, rows.length ? table("Packs on sale", columns, rows) : make("p", { class: "nothing" }, "No pack is on sale, so nobody can top up.")),
   );
+}
+
+const bonus = ({ bonus_credits: credits, bonus_days: days }) => (credits ? make("span", { class: "stacked" }, words.number(credits), days && make("span", { class: "faint small" }, `for ${words.plural(days, "day")}`)) : "–");
+
+const price = (pack) =>
+  make(
+    "span",
+    { class: "stacked" },
+    words.money({ [pack.currency]: pack.amount }),
+    make("span", { class: "faint small" }, Object.entries(pack.currencies).map(([currency, amount]) => words.money({ [currency]: amount })).join(", ")),
+    pack.custom_amount && make("span", { class: "faint small" }, `or ${words.money({ [pack.currency]: pack.custom_amount.min })} to ${words.money({ [pack.currency]: pack.custom_amount.max })}`),
+  );
+
+async function packHistory({ code, name }) {
+  try {
+    const { versions } = await ask(path("packs", code, "versions"));
+    const columns = [{ name: "Version" }, { name: "Name" }, { name: "Credits", number: true }, { name: "Bonus", number: true }, { name: "Price", number: true }, { name: "From" }];
+    const rows = versions.map((one) => [`${one.version}`, one.archived ? "taken off sale" : one.name, words.number(one.credits), bonus(one), price(one), words.time(one.created_at)]);
+    dialog({ title: `Versions of ${name}`, parts: [table("Versions", columns, rows)], wide: true });
+  } catch (error) {
+    tell(wordsOf(error), "bad");
+  }
 }
 
 const named = (node, verb, { name }) => {
@@ -59,7 +82,7 @@ function packDialog(pack, changed) {
       field({ name: "expires_with_period", label: "What a subscription grants ends with its period", kind: "check", value: pack?.expires_with_period ?? true }),
     ].filter(Boolean),
     async onSubmit({ code, custom_min: min, custom_max: max, currencies, currency, bonus_credits: bonus, ...given }) {
-      const body = { ...given, currency: currency?.toLowerCase(), bonus_credits: bonus ?? 0, currencies: Object.fromEntries(currencies.map(([of, minor]) => [of.toLowerCase(), Number(minor)])), custom_amount: min === null && max === null ? null : { min, max } };
+      const body = { ...given, currency: currency?.toLowerCase(), bonus_credits: bonus ?? 0, currencies: Object.fromEntries(currencies.map(([of, minor]) => [of.toLowerCase(), Number(minor)])), custom_amount: min === null && max === null ? null : { min, max }, expected_version: pack?.version ?? 0 };
       await send("PUT", path("packs", pack?.code ?? code), body);
       changed(`${given.name} is on sale.`);
     },

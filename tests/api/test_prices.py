@@ -270,6 +270,7 @@ def test_a_pack_is_set_changed_and_taken_off_sale(new_server: StartServer) -> No
             "custom_amount": None,
             "stripe_price": None,
             "expires_with_period": True,
+            "version": 1,
         }
         assert codes() == ["chargly_500", "chargly_1200", "big_9000"]
         assert api.put("/v1/packs/big_9000", json=pack | {"amount": 500}).json()["amount"] == 500

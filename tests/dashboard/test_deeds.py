@@ -394,7 +394,12 @@ async def test_a_pack_is_made_changed_and_taken_off_sale(open_view: OpenView, ap
         "custom_amount": {"min": 1000, "max": 9000},
         "stripe_price": None,
         "expires_with_period": True,
+        "version": 2,
     }
+    await row.get_by_role("button", name="History").click()
+    await expect(form(page).get_by_role("row")).to_have_count(3)
+    await expect(form(page).get_by_role("row").last).to_contain_text("Test pack")
+    await page.keyboard.press("Escape")
     await row.get_by_role("button", name="Take off sale").click()
     await press(page, "Take off sale")
     await expect(row).to_have_count(0)
