@@ -195,6 +195,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     usage_rows_max: int = 10_000
     usage_days_max: int = 100_000
     standings_seconds_max: float = 5.0
+    repricings_max: int = 50
     simulation_prices_max: int = 100
     simulation_lots_max: int = 20_000
     simulation_seconds_max: float = 60.0

@@ -1,6 +1,6 @@
 """What was used, for how many credits, at what cost, and what it earned; and how the loop of credits stands."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any, Final, Literal, get_args
 
@@ -11,18 +11,19 @@ from app.api.auth import Access
 from app.api.http import Answer, Call, Route
 from app.api.spreadsheet import cell, csv_rows
 from app.errors import InvalidRequest
+from app.rules.event_trends import EventSpan, margin_of
 from app.rules.periods import DAY_MS, RECURS_BEFORE, Per, periods_between, whole_hours
 from app.rules.times import rfc3339
-from app.rules.usage import Flow, Used, margin_percent
+from app.rules.usage import Flow, Used, margin_percent, together
 from app.store.ids import now_ms
-from app.store.usage import Grouping
+from app.store.usage import EventUse, Grouping
 
 Interval = Literal["hour"] | Per
 
 INTERVALS: Final[Sequence[str]] = ("hour", *get_args(Per))
 _DAYS_DEFAULT: Final = 30
 USD: Final = "usd"
-BALANCES: Final = (0, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 100_000)
+BALANCES: Final = (-1, 0, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 100_000)
 """Where the balances of wallets are divided."""
 
 
@@ -172,6 +173,7 @@ class Balances(msgspec.Struct, frozen=True):
 class OverviewAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """How the loop of credits goes, from a time until another, and how wallets stood at `balances_at`.
 
+    `margin_percent` is that of events whose cost is known; they brought `margin_covers_percent` of the revenue.
     `credits_in` came by top-ups, grants and corrections upward, by kind in `credits_in_by`; `credits_out` were charged
     for `events`, less what was given back. `top_up_revenue` is money paid by currency in minor units, less what was
     refunded or is disputed; what was used cost `cost_usd` and earned `revenue_usd`, as of `UsageRow`.
@@ -185,15 +187,21 @@ class OverviewAnswer(msgspec.Struct, frozen=True, kw_only=True):
     credits_out: int
     credits_expired: int
     credits_taken_back: int
+    credits_voided: int
+    credits_corrected: int
     events: int
     cost_usd: str | None
     revenue_usd: str
     revenue_in: dict[str, str]
     margin_percent: float | None
+    margin_covers_percent: float | None
     top_up_revenue: dict[str, int]
     balances_at: str
     wallets: int
     low_wallets: int
+    in_debt_wallets: int
+    frozen_wallets: int
+    credits_owed: int
     balances: list[Balances]
 
 
@@ -203,7 +211,10 @@ async def read_overview(call: Call) -> Answer:
     usage = call.services.usage
     complete = await usage.catch_up()
     flows = await usage.flows(since, until)
-    used = _row(since, "event", "", await usage.total(since, until))
+    found = await usage.by_event([(since, until)])
+    spans = event_spans(found)
+    used = _row(since, "event", "", _by_currency(found))
+    margin = margin_of(by_start[since] for by_start in spans.values())
     standings = await call.services.standings.recent()
 
     def flow(kind: str) -> Flow:
@@ -221,22 +232,49 @@ async def read_overview(call: Call) -> Answer:
             credits_out=used.credits,
             credits_expired=flow("expiry").credits_out,
             credits_taken_back=sum(flow(kind).credits_out - flow(kind).credits_in for kind in taken),
+            credits_voided=flow("void").credits_out,
+            credits_corrected=flow("adjustment").credits_out,
             events=used.count,
             cost_usd=used.cost_usd,
             revenue_usd=used.revenue_usd,
             revenue_in=used.revenue_in,
-            margin_percent=used.margin_percent,
+            margin_percent=margin.percent,
+            margin_covers_percent=margin.covers_percent,
             top_up_revenue={
                 currency: paid - back for currency, (paid, back) in (await usage.money(since, until)).items()
             },
             balances_at=rfc3339(standings.at),
             wallets=sum(standings.counts),
             low_wallets=standings.low,
+            in_debt_wallets=standings.counts[0],
+            frozen_wallets=standings.frozen,
+            credits_owed=standings.owed,
             balances=[
                 Balances(up_to, wallets) for up_to, wallets in zip((*BALANCES, None), standings.counts, strict=True)
             ],
         )
     )
+
+
+def event_spans(found: Iterable[EventUse]) -> dict[str, dict[int, EventSpan]]:
+    """What each event did, by when each period began; that beside all events too."""
+    spans: dict[str, dict[int, EventSpan]] = {}
+    for (period, event), parts in groupby(found, key=lambda one: (one[0], one[1])):
+        by_currency = _by_currency([*parts])
+        earned = {currency for currency, used in by_currency.items() if currency and used.revenue_nanos}
+        spans.setdefault(event, {})[period] = EventSpan(
+            by_currency.get("", Used()),
+            by_currency.get(USD, Used()).revenue_nanos,
+            has_other_money=not earned <= {USD},
+        )
+    return spans
+
+
+def _by_currency(found: Iterable[EventUse]) -> dict[str, Used]:
+    parts: dict[str, list[Used]] = {}
+    for _, _, currency, used in found:
+        parts.setdefault(currency, []).append(used)
+    return {currency: together(several) for currency, several in parts.items()}
 
 
 ROUTES = (

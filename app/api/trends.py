@@ -1,18 +1,17 @@
 """How credits, money and events go over time."""
 
-from itertools import groupby
-
 import msgspec
 
 from app.api import fields
 from app.api.auth import Access
 from app.api.http import Answer, Call, Route
-from app.api.reports import INTERVALS, USD, choice, span_asked_for
-from app.rules.event_trends import NOTHING, EventSpan, event_trend
-from app.rules.periods import DAY_MS, periods_between, whole_hours
+from app.api.reports import INTERVALS, choice, event_spans, span_asked_for
+from app.rules.event_trends import NOTHING, EventSpan, EventTrend, event_trend
+from app.rules.periods import DAY_MS, HOUR_MS, periods_between, whole_hours
+from app.rules.pricing import Catalogue, Price
 from app.rules.times import rfc3339
-from app.rules.usage import BESIDE_EVENTS, Used
-from app.store.usage import EventUse
+from app.rules.usage import BESIDE_EVENTS
+from app.store.ids import now_ms
 
 _WEEK_MS = 7 * DAY_MS
 _WEEKS_MIN = 2
@@ -78,8 +77,9 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True):
     """How one event goes.
 
     `count`, `credits`, cost, revenue and margin are those of the time asked for, `credits_before` of as much time
-    before it. `is_spike`, the lowest and highest margin of a week, and what a unit cost before the last quarter and in
-    it are of `weeks`, the newest of which ends with that time.
+    before it. Where the price was changed in that time, the three of `repriced` tell when, and how it went since, from
+    the next whole hour on. `is_spike`, the lowest and highest margin of a week, and what a unit cost before the last
+    quarter and in it are of `weeks`, the newest of which ends with that time.
     """
 
     event: str
@@ -89,6 +89,9 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True):
     credits_before: int
     change_percent: float | None
     is_spike: bool
+    repriced_at: str | None
+    count_since_repriced: int | None
+    margin_since_repriced_percent: float | None
     cost_usd: str | None
     revenue_usd: str
     margin_percent: float | None
@@ -118,49 +121,57 @@ async def read_events(call: Call) -> Answer:
     spans = [(since, until), (since - (until - since), since)]
     usage = call.services.usage
     complete = await usage.catch_up()
-    by_week, by_span = _by_event(await usage.by_event(weeks)), _by_event(await usage.by_event(spans))
-    catalogue = await call.services.catalogue.fresh()
+    by_week, by_span = event_spans(await usage.by_event(weeks)), event_spans(await usage.by_event(spans))
+    catalogue = (await call.services.catalogue.fresh()).at(now_ms())
+    since_repriced = await _since_repriced(call, catalogue, since, until)
     rows = []
-    for event in by_week.keys() | by_span.keys():
+    for event in (by_week.keys() | by_span.keys()) - {BESIDE_EVENTS}:
         of_weeks = [by_week.get(event, {}).get(start, NOTHING) for start, _ in weeks]
         whole, before = (by_span.get(event, {}).get(start, NOTHING) for start, _ in spans)
-        price = catalogue.prices.get(event)
+        trend = event_trend(whole, before, of_weeks)
+        starts = [start for start, _ in weeks]
         rows.append(
-            _row(event, price.label if price else event, whole, before, of_weeks, [start for start, _ in weeks])
+            _row(event, catalogue.find(event), whole, before, trend, of_weeks, starts, since_repriced.get(event))
         )
     rows.sort(key=lambda row: (-row.credits, row.event))
     return Answer(EventsAnswer(since=rfc3339(since), until=rfc3339(until), complete=complete, events=rows))
 
 
-def _by_event(found: list[EventUse]) -> dict[str, dict[int, EventSpan]]:
-    """What each event did, by when it began."""
-    spans: dict[str, dict[int, EventSpan]] = {}
-    for (period, event), parts in groupby(found, key=lambda one: (one[0], one[1])):
-        if event == BESIDE_EVENTS:
-            continue
-        by_currency = {currency: used for _, _, currency, used in parts}
-        earned = {currency for currency, used in by_currency.items() if currency and used.revenue_nanos}
-        spans.setdefault(event, {})[period] = EventSpan(
-            by_currency.get("", Used()),
-            by_currency.get(USD, Used()).revenue_nanos,
-            has_other_money=not earned <= {USD},
-        )
-    return spans
+async def _since_repriced(call: Call, catalogue: Catalogue, since: int, until: int) -> dict[str, EventSpan]:
+    """What each event did since its price was changed, from the next whole hour on; those changed in a span alone."""
+    changed = {
+        price.event: -(-price.effective_at // HOUR_MS) * HOUR_MS
+        for price in catalogue.prices.values()
+        if price.version > 1 and since < price.effective_at < until
+    }
+    newest = sorted({*changed.values()})[-call.services.config.limits.repricings_max :]
+    periods = [(start, until) for start in newest if start < until]
+    found = event_spans(await call.services.usage.by_event(periods)) if periods else {}
+    return {event: found.get(event, {}).get(start, NOTHING) for event, start in changed.items() if start in newest}
 
 
 def _row(
-    event: str, label: str, whole: EventSpan, before: EventSpan, weeks: list[EventSpan], starts: list[int]
+    event: str,
+    price: Price | None,
+    whole: EventSpan,
+    before: EventSpan,
+    trend: EventTrend,
+    weeks: list[EventSpan],
+    starts: list[int],
+    repriced: EventSpan | None,
 ) -> EventRow:
-    trend = event_trend(whole, before, weeks)
     used = whole.used
     return EventRow(
         event=event,
-        label=label,
+        label=price.label if price and price.event == event else event,
         count=used.count,
         credits=used.credits,
         credits_before=before.used.credits,
         change_percent=trend.change_percent,
         is_spike=trend.is_spike,
+        repriced_at=rfc3339(price.effective_at) if price and repriced is not None else None,
+        count_since_repriced=None if repriced is None else repriced.used.count,
+        margin_since_repriced_percent=None if repriced is None else repriced.margin,
         cost_usd=fields.usd(used.cost_nanos if used.costed or used.cost_nanos else None),
         revenue_usd=fields.dollars(whole.revenue_nanos),
         margin_percent=whole.margin,

@@ -1,6 +1,6 @@
 """Wallets: made, read, listed, set; tokens for browsers."""
 
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from msgspec.structs import replace
@@ -31,6 +31,7 @@ from app.rules.operations import ChangeSettings, OpenWallet
 from app.rules.times import rfc3339
 from app.rules.wallet import Entry, Grant, Wallet, burn_down_order
 from app.store.ids import new_id
+from app.store.reads import WalletState
 from app.store.settled import settled_state, settled_wallets
 
 
@@ -121,11 +122,15 @@ async def list_wallets(call: Call) -> Answer:
     low = call.query.get("low", "false")
     if low not in ("true", "false"):
         raise InvalidRequest("low: true or false.", field="low")
+    state = call.query.get("state", "low" if low == "true" else None)
+    known: tuple[WalletState, ...] = get_args(WalletState)
+    if state is not None and state not in known:
+        raise InvalidRequest(f"state: one of {', '.join(known)}.", field="state")
     found, after = await settled_wallets(
         call.services.db,
         call.services.writer,
         query=query,
-        low=low == "true",
+        state=next((one for one in known if one == state), None),
         limit=fields.limit(call),
         after=fields.cursor(call),
     )
@@ -272,7 +277,7 @@ ROUTES = (
         access=Access("meter"),
         handler=list_wallets,
         summary="List wallets",
-        query=("query", "low", "limit", "cursor"),
+        query=("query", "low", "state", "limit", "cursor"),
         answers={200: WalletsAnswer},
     ),
     Route(

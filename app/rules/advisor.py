@@ -91,6 +91,25 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
     facts: Mapping[str, Any]
 
 
+REJECTED_PERCENT: Final = 10
+"""Advice within so much of what was rejected is the same again."""
+
+
+def is_as_rejected(rejected: Recommendation, advice: Recommendation) -> bool:
+    """Whether advice says what was rejected: the same kind, on the same versions, and as much or nearly so."""
+
+    def near(one: int, other: int) -> bool:
+        return abs(one - other) * 100 <= REJECTED_PERCENT * max(one, other)
+
+    return (
+        rejected.kind == advice.kind
+        and rejected.facts["versions"] == advice.facts["versions"]
+        and near(rejected.recommended_credits, advice.recommended_credits)
+        and rejected.per_model.keys() == advice.per_model.keys()
+        and all(near(credits, advice.per_model[model]) for model, credits in rejected.per_model.items())
+    )
+
+
 class Withheld(msgspec.Struct, frozen=True, kw_only=True):
     """An event that no advice can be given on, and why."""
 

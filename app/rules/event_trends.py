@@ -3,13 +3,13 @@
 What is a drift of costs is the same here as for advice on prices (`advice_facts`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
 from app.rules.advice_facts import DRIFT_PERCENT, DRIFT_UNITS_MIN, RECENT_PART
-from app.rules.usage import Used, margin_percent
+from app.rules.usage import Used, margin_percent, together
 
 SPIKE_FACTOR: Final = 2
 SPIKE_COUNT_MIN: Final = 20
@@ -44,6 +44,31 @@ class EventSpan(msgspec.Struct, frozen=True):
 
 
 NOTHING: Final = EventSpan(Used(), 0, has_other_money=False)
+
+
+class Margin(msgspec.Struct, frozen=True):
+    """What is left of revenue whose cost is known, and which share of all revenue that is; both in percent."""
+
+    percent: float | None
+    covers_percent: float | None
+
+
+def margin_of(spans: Iterable[EventSpan]) -> Margin:
+    """The margin of several events together.
+
+    An event of which no cost is known would count as pure profit, so it is left out. With money in currencies without
+    a rate nothing is known.
+    """
+    whole = [*spans]
+    costed = [span for span in whole if span.used.costed or span.used.cost_nanos]
+    if not costed or any(span.has_other_money for span in costed):
+        return Margin(None, None)
+    revenue = sum(span.revenue_nanos for span in costed)
+    of_all = sum(span.revenue_nanos for span in whole)
+    return Margin(
+        percent=margin_percent(revenue, sum(span.used.cost_nanos for span in costed)),
+        covers_percent=None if of_all <= 0 else round(min(100.0, revenue * 100 / of_all), 1),
+    )
 
 
 class EventTrend(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +107,7 @@ def event_trend(whole: EventSpan, before: EventSpan, weeks: Sequence[EventSpan])
     """
     margins = [week.margin for week in weeks if week.margin is not None]
     recent = max(1, len(weeks) // RECENT_PART)
-    earlier, later = _together(weeks[:-recent]), _together(weeks[-recent:])
+    earlier, later = (together(week.used for week in part) for part in (weeks[:-recent], weeks[-recent:]))
     known = min(earlier.costed, later.costed) >= DRIFT_UNITS_MIN
     cost_before = earlier.cost_nanos // earlier.costed if known else None
     cost_now = later.cost_nanos // later.costed if known else None
@@ -98,10 +123,6 @@ def event_trend(whole: EventSpan, before: EventSpan, weeks: Sequence[EventSpan])
         cost_change_percent=change,
         is_drifting=change is not None and abs(change) >= DRIFT_PERCENT,
     )
-
-
-def _together(weeks: Sequence[EventSpan]) -> Used:
-    return Used(costed=sum(week.used.costed for week in weeks), cost_nanos=sum(week.used.cost_nanos for week in weeks))
 
 
 def _change(before: int | None, now: int | None) -> float | None:

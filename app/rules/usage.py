@@ -85,6 +85,24 @@ class Used(msgspec.Struct, gc=False):
     revenue_nanos: int = 0
 
 
+_LEAST_AND_MOST: Final = ("cost_low", "cost_high")
+
+
+def together(parts: Iterable[Used]) -> Used:
+    """Several sums as one."""
+    whole = [*parts]
+    sums = {
+        name: sum(getattr(part, name) for part in whole)
+        for name in Used.__struct_fields__
+        if name not in _LEAST_AND_MOST
+    }
+    return Used(
+        **sums,
+        cost_low=min((part.cost_low for part in whole if part.cost_low is not None), default=None),
+        cost_high=max((part.cost_high for part in whole if part.cost_high is not None), default=None),
+    )
+
+
 class Flow(msgspec.Struct, gc=False):
     """Credits that came in and went out by entries of one kind."""
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -128,15 +128,18 @@ async def due_wallets(db: Database, limit: int) -> list[str]:
     return [row.customer_id for row in await db.fetch_all(query)]
 
 
+WalletState = Literal["low", "in_debt", "empty", "frozen"]
+
+
 async def wallets(
-    db: Database, *, query: str | None, low: bool, limit: int, after: str | None
+    db: Database, *, query: str | None, state: WalletState | None, limit: int, after: str | None
 ) -> tuple[list[Wallet], str | None]:
     """A page of wallets by customer id, and the id to go on after, None on the last page.
 
     Args:
         db: where to read.
         query: part of a customer id or name.
-        low: only those below their own threshold.
+        state: only those that are so: `low` is below their own threshold, `in_debt` below zero, `empty` at zero.
         limit: rows at most.
         after: the last customer id of the page before.
 
@@ -145,7 +148,13 @@ async def wallets(
     chosen = select(table).order_by(table.c.customer_id).limit(limit + 1)
     if query:
         chosen = chosen.where(or_(_contains(table.c.customer_id, query), _contains(table.c.name, query)))
-    if low:
+    if state == "in_debt":
+        chosen = chosen.where(table.c.balance < 0)
+    elif state == "empty":
+        chosen = chosen.where(table.c.balance == 0)
+    elif state == "frozen":
+        chosen = chosen.where(table.c.frozen == 1)
+    elif state == "low":
         # Which has those alone; SQLite keeps no count of them, and would walk through all wallets.
         chosen = chosen.with_hint(table, "INDEXED BY wallets_with_threshold", "sqlite")
         chosen = chosen.where(table.c.low_balance_threshold.is_not(None))

@@ -8,9 +8,10 @@ import msgspec
 
 from app.errors import NotFound, RecommendationNotOpen
 from app.rules.advice_facts import DayOfModel, EventUsage, Market
-from app.rules.advisor import Confidence, Kind, Recommendation, Withheld, advise
+from app.rules.advisor import Recommendation, Withheld, advise, is_as_rejected
 from app.rules.periods import DAY_MS
 from app.rules.pricing import FLAT_RATE, Catalogue
+from app.rules.times import rfc3339
 from app.rules.usage import Used
 from app.rules.worth import of_packs
 from app.store.catalogue import BUMP, CatalogueStore, PriceDraft
@@ -23,24 +24,14 @@ Status = Literal["pending", "applied", "rejected", "expired"]
 HAS_TIERS: Final = "Its price has tiers or a minimum, and advice is on one price for every unit."
 
 
-class Advice(msgspec.Struct, frozen=True, kw_only=True):
-    """A recommendation as it is kept; fields as of `Recommendation`.
+class Advice(Recommendation, frozen=True, kw_only=True):
+    """A recommendation as it is kept.
 
     `version_to` is the version that it became, and `decided_because` why it was rejected or has expired.
     """
 
     id: str
-    event: str
-    kind: Kind
-    per_model: Mapping[str, int]
-    reason: str
-    confidence: Confidence
     status: Status
-    facts: Mapping[str, Any]
-    current_credits: int
-    recommended_credits: int
-    estimated_lift_nanos: int
-    version_from: int
     created_at: int
     version_to: int | None = None
     decided_at: int | None = None
@@ -102,20 +93,23 @@ class RecommendationStore:
         items = advise(usages, market)
         made = [_dated(item, catalogue) for item in items if isinstance(item, Recommendation)]
         withheld += [item for item in items if isinstance(item, Withheld)]
-        kept = await self._db.transact(lambda: self._keep(made))
-        return kept, sorted(withheld, key=lambda one: one.event)
+        kept, rejected = await self._db.transact(lambda: self._keep(made))
+        return kept, sorted([*withheld, *rejected], key=lambda one: one.event)
 
-    def _keep(self, made: Sequence[Recommendation]) -> Script[list[Advice]]:
+    def _keep(self, made: Sequence[Recommendation]) -> Script[tuple[list[Advice], list[Withheld]]]:
         # One at a time: two that advise at once would each find nothing open.
         yield "UPDATE instance SET generation = generation", ()
         rows = yield f"SELECT {_LISTED} FROM recommendations WHERE status = 'pending'", ()
         there = {advice.event: advice for advice in map(_advice, rows)}
         now = now_ms()
-        kept = []
+        kept, withheld = [], []
         for one in made:
             rested_on = one.facts["versions"]
             if rested_on != (yield from self._versions([*rested_on])):
                 continue  # its price was changed just now
+            if (rejected := (yield from _rejected(one))) is not None:
+                withheld.append(Withheld(event=one.event, reason=_why_not_again(rejected)))
+                continue
             known = there.pop(one.event, None)
             if known is not None and _says(known) == _says(one):
                 kept.append(known)
@@ -127,7 +121,7 @@ class RecommendationStore:
             yield _INSERT, [_column(getattr(kept[-1], name)) for name in _COLUMNS]
         for known in there.values():
             yield _decide("expired"), (now, None, "The facts have changed.", None, known.id)
-        return kept
+        return kept, withheld
 
     async def page(
         self, *, event: str | None, status: Status | None, limit: int, before: str | None
@@ -280,6 +274,22 @@ def _day_of(day: int, model: str, by_currency: Mapping[str, Used]) -> DayOfModel
         paid_credits=max(0, min(earned.paid_credits, credits)),
         revenue_nanos=max(0, earned.revenue_nanos),
     )
+
+
+def _rejected(one: Recommendation) -> Script[Advice | None]:
+    """The advice that was rejected last on the same event, where it said the same."""
+    rows = yield (
+        f"SELECT {_LISTED} FROM recommendations WHERE event = ? AND status = 'rejected' ORDER BY id DESC LIMIT 1",
+        (one.event,),
+    )
+    latest = _advice(rows[0]) if rows else None
+    return latest if latest is not None and is_as_rejected(latest, one) else None
+
+
+def _why_not_again(rejected: Advice) -> str:
+    day = rfc3339(rejected.decided_at or 0)[:10]
+    why = f": {rejected.decided_because}" if rejected.decided_because else "."
+    return f"The same, {rejected.recommended_credits} credits, was rejected on {day}{why}"
 
 
 def _says(advice: Advice | Recommendation) -> tuple[Any, ...]:

@@ -40,13 +40,13 @@ async def existing_wallet(db: Database, writer: Writer, customer_id: str) -> Wal
 
 
 async def settled_wallets(
-    db: Database, writer: Writer, *, query: str | None, low: bool, limit: int, after: str | None
+    db: Database, writer: Writer, *, query: str | None, state: reads.WalletState | None, limit: int, after: str | None
 ) -> tuple[list[Wallet], str | None]:
     """A page of wallets as they stand now, as `reads.wallets` gives it; raises as `settled_wallet`.
 
     What makes a wallet `low`, or no longer, may be due and not settled yet: for as long as the settling job takes.
     """
-    read = partial(reads.wallets, db, query=query, low=low, limit=limit, after=after)
+    read = partial(reads.wallets, db, query=query, state=state, limit=limit, after=after)
     found = await read()
     due = [settling_of(wallet.customer_id) for wallet in found[0] if _is_due(wallet, now_ms())]
     if not due:

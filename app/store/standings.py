@@ -12,13 +12,15 @@ from app.store.ids import now_ms
 
 
 class Standings(msgspec.Struct, frozen=True):
-    """How many wallets have a balance up to each step, and above the last; and how many are low.
+    """How many wallets have a balance up to each step, and above the last; and how many are low, or frozen.
 
-    They are as of `at`, in milliseconds since 1970.
+    `owed` are the credits that balances below zero lack. All is as of `at`, in milliseconds since 1970.
     """
 
     counts: list[int]
     low: int
+    frozen: int
+    owed: int
     at: int
 
 
@@ -70,9 +72,14 @@ class StandingsStore:
         place = " ".join(f"WHEN balance <= {step} THEN {number}" for number, step in enumerate(self._steps))
         rows = await self._db.fetch_all(
             f"SELECT CASE {place} ELSE {len(self._steps)} END, count(*),"
-            f" CAST(sum(CASE WHEN {low} THEN 1 ELSE 0 END) AS bigint) FROM wallets GROUP BY 1"
+            f" CAST(sum(CASE WHEN {low} THEN 1 ELSE 0 END) AS bigint), CAST(sum(frozen) AS bigint),"
+            " CAST(sum(CASE WHEN balance < 0 THEN -balance ELSE 0 END) AS bigint) FROM wallets GROUP BY 1"
         )
         counts = {row[0]: row[1] for row in rows}
         return Standings(
-            [counts.get(number, 0) for number in range(len(self._steps) + 1)], sum(row[2] for row in rows), at
+            counts=[counts.get(number, 0) for number in range(len(self._steps) + 1)],
+            low=sum(row[2] for row in rows),
+            frozen=sum(row[3] for row in rows),
+            owed=sum(row[4] for row in rows),
+            at=at,
         )

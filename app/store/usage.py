@@ -16,7 +16,7 @@ from msgspec.structs import astuple
 from app.config import Limits
 from app.errors import InvalidRequest, Unavailable
 from app.rules.periods import DAY_MS
-from app.rules.usage import Flow, Key, Used, UsedEntry, flows_of, used_by
+from app.rules.usage import Flow, Key, Used, UsedEntry, flows_of, together, used_by
 from app.rules.wallet import QUIET_KINDS, Entry
 from app.rules.worth import Worth
 from app.store import schema
@@ -221,12 +221,6 @@ class UsageStore:
             )
         return [(row[0], row[1], row[2], row[3], Used(*row[4:])) for row in map(_plain, rows)]
 
-    async def total(self, since: int, until: int) -> dict[str, Used]:
-        """Sums of all usage between two whole hours, by the currency of what it earned, '' for all but that."""
-        values = _whole_days([(since, until)])
-        rows = await self._db.fetch_all(_total(self._db.dialect), values)
-        return {row[0]: _used(row, 1) for row in rows}
-
     async def flows(self, since: int, until: int) -> dict[str, Flow]:
         """How credits moved between two whole hours, by the kind of their entries."""
         sums = ", ".join(_in_parts(name) for name in Flow.__struct_fields__)
@@ -299,15 +293,8 @@ def _merged(sums: Iterable[tuple[tuple[Any, ...], Used]]) -> dict[tuple[Any, ...
     """Sums by a key that several have."""
     merged: dict[tuple[Any, ...], Used] = {}
     for key, used in sums:
-        merged[key] = _together(merged[key], used) if key in merged else used
+        merged[key] = together((merged[key], used)) if key in merged else used
     return merged
-
-
-def _together(one: Used, other: Used) -> Used:
-    sums = {name: getattr(one, name) + getattr(other, name) for name in schema.USAGE_SUMS}
-    lows = [used.cost_low for used in (one, other) if used.cost_low is not None]
-    highs = [used.cost_high for used in (one, other) if used.cost_high is not None]
-    return Used(**sums, cost_low=min(lows, default=None), cost_high=max(highs, default=None))
 
 
 def _more(table: str, column: str) -> str:
@@ -440,12 +427,6 @@ def _report(dialect: Dialect, column: str) -> str:
         f"SELECT begins, name, currency, {_added_up('')} FROM ({parts}) AS parts"
         " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT :most"
     )
-
-
-@cache
-def _total(dialect: Dialect) -> str:
-    parts = _of_all(dialect, f"u.currency, {', '.join(f'u.{name}' for name in _SUMS)}")
-    return f"SELECT currency, {_added_up('')} FROM ({parts}) AS parts GROUP BY currency"
 
 
 @cache

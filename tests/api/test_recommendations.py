@@ -107,15 +107,22 @@ def test_of_two_that_advise_at_once_one_recommendation_is_made(api: httpx.Client
     assert len(listed(api)) == 1
 
 
-def test_what_is_rejected_keeps_why_and_may_be_advised_again(api: httpx.Client, customer: str) -> None:
+def test_what_is_rejected_keeps_why_and_is_not_advised_again_until_it_differs(api: httpx.Client, customer: str) -> None:
     use(api, customer, cost_usd="0.15")
     [one] = advise(api)["recommendations"]
     rejected = api.post(f"{PATH}/{one['id']}/reject", json={"reason": "not before spring"}).json()
     assert (rejected["status"], rejected["decided_because"]) == ("rejected", "not before spring")
     assert api.get("/v1/prices/chat.reply").json()["version"] == 1
     assert error_of(api.post(f"{PATH}/{one['id']}/apply"), 409, "recommendation_not_open")["status"] == "rejected"
-    [again] = advise(api)["recommendations"]
-    assert again["id"] != one["id"]
+    answer = advise(api)
+    assert answer["recommendations"] == []
+    [why] = [item["reason"] for item in answer["withheld"] if item["event"] == "chat.reply"]
+    assert why == f"The same, 15 credits, was rejected on {rejected['decided_at'][:10]}: not before spring"
+    [other] = advise(api, target_margin_percent=70)["recommendations"]  # 25 credits are another matter
+    assert other["recommended_credits"] == 25
+    api.put("/v1/prices/chat.reply", json={"credits": 8}).raise_for_status()
+    [again] = advise(api)["recommendations"]  # so is a new version of the price
+    assert again["recommended_credits"] == 15
 
 
 def test_a_price_that_changes_ends_what_was_advised_on_it(api: httpx.Client, customer: str) -> None:
@@ -190,9 +197,10 @@ def test_advice_is_withheld_with_the_reason(api: httpx.Client, customer: str) ->
 
 
 def test_lists_go_on_and_take_filters(api: httpx.Client, customer: str) -> None:
-    for number in range(3):
-        use(api, customer, cost_usd="0.15", times=5)
-        api.post(f"{PATH}/{advise(api)['recommendations'][0]['id']}/reject", json={"reason": str(number)})
+    use(api, customer, cost_usd="0.15", times=5)
+    for number, target in enumerate((50, 60, 70)):
+        [one] = advise(api, target_margin_percent=target)["recommendations"]
+        api.post(f"{PATH}/{one['id']}/reject", json={"reason": str(number)})
     first = api.get(PATH, params={"limit": 2}).json()
     rest = api.get(PATH, params={"limit": 2, "cursor": first["next_cursor"]}).json()
     assert [one["decided_because"] for one in first["recommendations"] + rest["recommendations"]] == ["2", "1", "0"]

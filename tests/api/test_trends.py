@@ -64,6 +64,9 @@ def test_events_tell_how_they_go(api: httpx.Client, customer: str) -> None:
         "credits_before": 0,
         "change_percent": None,
         "is_spike": False,  # it has only begun
+        "repriced_at": None,
+        "count_since_repriced": None,
+        "margin_since_repriced_percent": None,
         "cost_usd": "2",
         "revenue_usd": "3.2",
         "margin_percent": 37.5,

@@ -55,10 +55,10 @@ async def everything_that_is_asked(ledger: Ledger) -> None:
     await reads.versions(db, ["u", "a"])
     await reads.state(db, "u", member="alice")
     await reads.due_wallets(db, 10)
-    await reads.wallets(db, query=None, low=False, limit=10, after=None)
-    await reads.wallets(db, query=None, low=False, limit=10, after="a")
+    await reads.wallets(db, query=None, state=None, limit=10, after=None)
+    await reads.wallets(db, query=None, state=None, limit=10, after="a")
     for after in (None, "a"):
-        await reads.wallets(db, query=None, low=True, limit=10, after=after)
+        await reads.wallets(db, query=None, state="low", limit=10, after=after)
     for after in (None, "alice"):
         await reads.members(db, "u", limit=10, after=after)
     for status in (None, "open"):
