@@ -193,6 +193,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     usage_catch_ups_max: int = 50
     usage_periods_max: int = 2_000
     usage_rows_max: int = 10_000
+    usage_groups_max: int = 200
     usage_days_max: int = 100_000
     standings_seconds_max: float = 5.0
     repricings_max: int = 50

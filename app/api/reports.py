@@ -16,11 +16,12 @@ from app.rules.periods import DAY_MS, RECURS_BEFORE, Per, periods_between, whole
 from app.rules.times import rfc3339
 from app.rules.usage import Flow, Used, margin_percent, together
 from app.store.ids import now_ms
-from app.store.usage import EventUse, Grouping
+from app.store.usage import OTHERS, Grouping, GroupUse
 
 Interval = Literal["hour"] | Per
 
 INTERVALS: Final[Sequence[str]] = ("hour", *get_args(Per))
+_OTHERS: Final = "(others)"
 _DAYS_DEFAULT: Final = 30
 USD: Final = "usd"
 BALANCES: Final = (-1, 0, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 100_000)
@@ -28,8 +29,9 @@ BALANCES: Final = (-1, 0, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000
 
 
 class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What was used of one event, or by one model, member or customer, in one period; the others are left out.
+    """What was used of one event, or by one model, member or customer, in one period.
 
+    `others` is true in a row of all those that are not among the `top` asked for.
     `credits` were charged for `count` events of `quantity` units, without the `reversed` ones. `cost_usd` is what
     providers charged, None where nothing is known of any; `costed` counts the units that it is known of. `paid_credits`
     earned `revenue_usd`; what was paid in a currency without a rate is in `revenue_in`.
@@ -39,7 +41,8 @@ class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
     event: str | None | msgspec.UnsetType = msgspec.UNSET
     model: str | None | msgspec.UnsetType = msgspec.UNSET
     member: str | None | msgspec.UnsetType = msgspec.UNSET
-    customer: str | msgspec.UnsetType = msgspec.UNSET
+    customer: str | None | msgspec.UnsetType = msgspec.UNSET
+    others: bool | msgspec.UnsetType = msgspec.UNSET
     count: int
     reversed: int
     quantity: int
@@ -73,11 +76,15 @@ async def read_usage(call: Call) -> Answer:
         fields.customer(customer_id)
     periods = periods_between(interval, since, until, call.services.config.limits.usage_periods_max)
     complete = await call.services.usage.catch_up()
-    found = await call.services.usage.report(periods, grouping, customer_id)
+    usage, top, names = call.services.usage, _top(call), None
+    if top is not None:
+        names = await usage.largest(periods[0][0], periods[-1][1], grouping, customer_id, top)
+    found = await usage.report(periods, grouping, customer_id, names)
     rows = [
         _row(period, grouping, name, {currency: used for _, _, currency, used in sums})
         for (period, name), sums in groupby(found, key=lambda one: (one[0], one[1]))
     ]
+    rows.sort(key=lambda row: (row.period, row.others is True))
     if fields.wants_csv(call):
         return _csv(rows, grouping)
     return Answer(
@@ -90,6 +97,16 @@ async def read_usage(call: Call) -> Answer:
             rows=rows,
         )
     )
+
+
+def _top(call: Call) -> int | None:
+    """How many groups are shown by themselves; None for all."""
+    text, most = call.query.get("top"), call.services.config.limits.usage_groups_max
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most):
+        raise InvalidRequest(f"top: a whole number from 1 to {most}.", field="top")
+    return int(text)
 
 
 def span_asked_for(call: Call) -> tuple[int, int]:
@@ -131,6 +148,8 @@ def _row(period: int, grouping: Grouping, name: str, by_currency: dict[str, Used
     cost = used.cost_nanos if used.costed or used.cost_nanos else None
     only_dollars = earned.keys() <= {USD}
     group: dict[str, Any] = {grouping: name if grouping == "customer" else name or None}
+    if name == OTHERS:
+        group = {grouping: None, "others": True}
     return UsageRow(
         period=rfc3339(period),
         **group,
@@ -148,8 +167,12 @@ def _row(period: int, grouping: Grouping, name: str, by_currency: dict[str, Used
 
 
 def _csv(rows: Sequence[UsageRow], grouping: Grouping) -> Answer:
-    columns = [name for name in UsageRow.__struct_fields__ if name == grouping or name not in get_args(Grouping)]
-    lines = ([_cell(getattr(row, name)) for name in columns] for row in rows)
+    left_out = {*get_args(Grouping), "others"} - {grouping}
+    columns = [name for name in UsageRow.__struct_fields__ if name not in left_out]
+    lines = (
+        [_OTHERS if name == grouping and row.others is True else _cell(getattr(row, name)) for name in columns]
+        for row in rows
+    )
     return Answer(
         csv_rows([columns, *lines]),
         headers=(
@@ -211,7 +234,8 @@ async def read_overview(call: Call) -> Answer:
     usage = call.services.usage
     complete = await usage.catch_up()
     flows = await usage.flows(since, until)
-    found = await usage.by_event([(since, until)])
+    shown = await usage.largest(since, until, "event", None, call.services.config.limits.usage_groups_max)
+    found = await usage.report([(since, until)], "event", None, shown)
     spans = event_spans(found)
     used = _row(since, "event", "", _by_currency(found))
     margin = margin_of(by_start[since] for by_start in spans.values())
@@ -256,7 +280,7 @@ async def read_overview(call: Call) -> Answer:
     )
 
 
-def event_spans(found: Iterable[EventUse]) -> dict[str, dict[int, EventSpan]]:
+def event_spans(found: Iterable[GroupUse]) -> dict[str, dict[int, EventSpan]]:
     """What each event did, by when each period began; that beside all events too."""
     spans: dict[str, dict[int, EventSpan]] = {}
     for (period, event), parts in groupby(found, key=lambda one: (one[0], one[1])):
@@ -270,7 +294,7 @@ def event_spans(found: Iterable[EventUse]) -> dict[str, dict[int, EventSpan]]:
     return spans
 
 
-def _by_currency(found: Iterable[EventUse]) -> dict[str, Used]:
+def _by_currency(found: Iterable[GroupUse]) -> dict[str, Used]:
     parts: dict[str, list[Used]] = {}
     for _, _, currency, used in found:
         parts.setdefault(currency, []).append(used)
@@ -284,7 +308,7 @@ ROUTES = (
         access=Access("admin"),
         handler=read_usage,
         summary="Read usage",
-        query=("from", "to", "interval", "group_by", "customer_id"),
+        query=("from", "to", "interval", "group_by", "customer_id", "top"),
         answers={200: UsageAnswer},
     ),
     Route(

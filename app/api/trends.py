@@ -1,5 +1,7 @@
 """How credits, money and events go over time."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from app.api import fields
@@ -12,6 +14,7 @@ from app.rules.pricing import Catalogue, Price
 from app.rules.times import rfc3339
 from app.rules.usage import BESIDE_EVENTS
 from app.store.ids import now_ms
+from app.store.usage import OTHERS
 
 _WEEK_MS = 7 * DAY_MS
 _WEEKS_MIN = 2
@@ -105,12 +108,13 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventsAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """How each event goes, those with the most credits first."""
+    """How each event goes, those with the most credits first; `credits_of_others` were charged for those left out."""
 
     since: str = msgspec.field(name="from")
     until: str = msgspec.field(name="to")
     complete: bool
     events: list[EventRow]
+    credits_of_others: int
 
 
 async def read_events(call: Call) -> Answer:
@@ -121,11 +125,15 @@ async def read_events(call: Call) -> Answer:
     spans = [(since, until), (since - (until - since), since)]
     usage = call.services.usage
     complete = await usage.catch_up()
-    by_week, by_span = event_spans(await usage.by_event(weeks)), event_spans(await usage.by_event(spans))
+    limits = call.services.config.limits
+    first = min(spans[1][0], weeks[0][0])
+    names = await usage.largest(first, until, "event", None, limits.usage_groups_max)
+    by_week = event_spans(await usage.report(weeks, "event", None, names, rows_max=limits.usage_days_max))
+    by_span = event_spans(await usage.report(spans, "event", None, names, rows_max=limits.usage_days_max))
     catalogue = (await call.services.catalogue.fresh()).at(now_ms())
-    since_repriced = await _since_repriced(call, catalogue, since, until)
+    since_repriced = await _since_repriced(call, catalogue, names, since, until)
     rows = []
-    for event in (by_week.keys() | by_span.keys()) - {BESIDE_EVENTS}:
+    for event in (by_week.keys() | by_span.keys()) - {BESIDE_EVENTS, OTHERS}:
         of_weeks = [by_week.get(event, {}).get(start, NOTHING) for start, _ in weeks]
         whole, before = (by_span.get(event, {}).get(start, NOTHING) for start, _ in spans)
         trend = event_trend(whole, before, of_weeks)
@@ -134,10 +142,17 @@ async def read_events(call: Call) -> Answer:
             _row(event, catalogue.find(event), whole, before, trend, of_weeks, starts, since_repriced.get(event))
         )
     rows.sort(key=lambda row: (-row.credits, row.event))
-    return Answer(EventsAnswer(since=rfc3339(since), until=rfc3339(until), complete=complete, events=rows))
+    others = by_span.get(OTHERS, {}).get(since, NOTHING).used.credits
+    return Answer(
+        EventsAnswer(
+            since=rfc3339(since), until=rfc3339(until), complete=complete, events=rows, credits_of_others=others
+        )
+    )
 
 
-async def _since_repriced(call: Call, catalogue: Catalogue, since: int, until: int) -> dict[str, EventSpan]:
+async def _since_repriced(
+    call: Call, catalogue: Catalogue, names: Sequence[str], since: int, until: int
+) -> dict[str, EventSpan]:
     """What each event did since its price was changed, from the next whole hour on; those changed in a span alone."""
     changed = {
         price.event: -(-price.effective_at // HOUR_MS) * HOUR_MS
@@ -146,7 +161,10 @@ async def _since_repriced(call: Call, catalogue: Catalogue, since: int, until: i
     }
     newest = sorted({*changed.values()})[-call.services.config.limits.repricings_max :]
     periods = [(start, until) for start in newest if start < until]
-    found = event_spans(await call.services.usage.by_event(periods)) if periods else {}
+    found: dict[str, dict[int, EventSpan]] = {}
+    if periods:
+        rows_max = call.services.config.limits.usage_days_max
+        found = event_spans(await call.services.usage.report(periods, "event", None, names, rows_max=rows_max))
     return {event: found.get(event, {}).get(start, NOTHING) for event, start in changed.items() if start in newest}
 
 

@@ -28,8 +28,10 @@ log = logging.getLogger("chargly.store")
 
 Grouping = Literal["event", "model", "member", "customer"]
 
-EventUse = tuple[int, str, str, Used]
-"""When a period begins, the event, the currency of the revenue ('' for all but that), and the sums."""
+GroupUse = tuple[int, str, str, Used]
+"""When a period begins, a group's name, the currency of the revenue ('' for all but that), and the sums."""
+OTHERS: Final = "\n"
+"""Stands for the name of all groups that are not shown: no name has a line's end."""
 _Span = tuple[str, int, int]
 """A wallet, and the first and the last of its versions."""
 _spans_in: Final = msgspec.json.Decoder(list[_Span]).decode
@@ -148,56 +150,84 @@ class UsageStore:
         worths = await self._db.fetch_all(_worths(self._db.dialect), {"grants": _encode(grants).decode()})
         return entries, {(row[0], row[1]): Worth(row[2], row[3]) for row in worths}
 
+    async def largest(
+        self, since: int, until: int, grouping: Grouping, customer_id: str | None, most: int
+    ) -> list[str]:
+        """The names of the groups that were charged the most credits between two whole hours.
+
+        Args:
+            since: milliseconds since 1970.
+            until: the same.
+            grouping: what is added up apart.
+            customer_id: of one wallet alone.
+            most: how many.
+
+        """
+        query, values = self._parts([(since, until)], grouping, customer_id, None)
+        rows = await self._db.fetch_all(
+            f"SELECT name FROM ({query}) AS parts GROUP BY name ORDER BY sum(credits * 1.0) DESC, name LIMIT :most",
+            {**values, "most": most},
+        )
+        return [row[0] for row in rows]
+
     async def report(
-        self, periods: Sequence[tuple[int, int]], grouping: Grouping, customer_id: str | None
-    ) -> list[tuple[int, str, str, Used]]:
+        self,
+        periods: Sequence[tuple[int, int]],
+        grouping: Grouping,
+        customer_id: str | None,
+        names: Sequence[str] | None = None,
+        *,
+        rows_max: int | None = None,
+    ) -> list[GroupUse]:
         """Sums for each period and group, in the order of both.
 
         Args:
-            periods: when each begins and ends, on whole hours, in milliseconds since 1970.
+            periods: when each begins and ends, on whole hours, in milliseconds since 1970; no two begin together.
             grouping: what is added up apart.
             customer_id: of one wallet alone.
-
-        Returns:
-            When the period begins, the group's name, the currency of the revenue ('' for all but that), and the sums.
+            names: of the groups that are shown; all others are together, under `OTHERS`. None shows each.
+            rows_max: how many rows may be read, each currency in one of its own; `usage_rows_max` by default.
 
         Raises:
             InvalidRequest: there are more rows than one answer has.
 
         """
-        column, values = _COLUMNS[grouping], dict[str, Any](most=self._limits.usage_rows_max + 1)
-        if customer_id is not None or grouping in ("member", "customer"):
-            query = _report_of_wallets(self._db.dialect, column, one=customer_id is not None)
-            values["periods"] = _encode(periods).decode()
-            if customer_id is not None:
-                values["customer_id"] = customer_id
-        else:
-            query = _report(self._db.dialect, column)
-            values |= _whole_days(periods)
-        rows = await self._db.fetch_all(query, values)
-        if len(rows) > self._limits.usage_rows_max:
+        query, values = self._parts(periods, grouping, customer_id, names)
+        most = rows_max or self._limits.usage_rows_max
+        rows = await self._db.fetch_all(
+            f"SELECT begins, name, currency, {_added_up('')} FROM ({query}) AS parts"
+            " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT :most",
+            {**values, "most": most + 1},
+        )
+        if len(rows) > most:
             raise InvalidRequest(
-                f"interval: these are more than {self._limits.usage_rows_max:,} rows: take a longer one, or less time.",
+                f"interval: these are more than {most:,} rows: take a longer one, less time, or top.",
                 field="interval",
             )
         return [(row[0], row[1], row[2], _used(row, 3)) for row in map(_plain, rows)]
 
-    async def by_event(self, periods: Sequence[tuple[int, int]]) -> list[EventUse]:
-        """Sums for each period and event, as `report` has them, for more of them than one answer of that has.
-
-        Args:
-            periods: when each begins and ends, on whole hours, in milliseconds since 1970; no two begin together.
-
-        Raises:
-            InvalidRequest: they are more than are read (field `from`).
-
-        """
-        most = self._limits.usage_days_max
-        query = _report(self._db.dialect, "event")
-        rows = await self._db.fetch_all(query, {**_whole_days(periods), "most": most + 1})
-        if len(rows) > most:
-            raise InvalidRequest(f"from: these are more than {most:,} weeks of events: take less time.", field="from")
-        return [(row[0], row[1], row[2], _used(row, 3)) for row in map(_plain, rows)]
+    def _parts(
+        self,
+        periods: Sequence[tuple[int, int]],
+        grouping: Grouping,
+        customer_id: str | None,
+        names: Sequence[str] | None,
+    ) -> tuple[str, dict[str, str]]:
+        """A query of what periods are made of, with its values: `begins`, `name`, `currency` and the sums."""
+        of_wallets = customer_id is not None or grouping in ("member", "customer")
+        query = _parts_of(
+            self._db.dialect,
+            _COLUMNS[grouping],
+            of_wallets=of_wallets,
+            one=customer_id is not None,
+            some=names is not None,
+        )
+        values = {"periods": _encode(periods).decode()} if of_wallets else _whole_days(periods)
+        if customer_id is not None:
+            values["customer_id"] = customer_id
+        if names is not None:
+            values["names"] = _encode(names).decode()
+        return query, values
 
     async def by_day_and_model(self, since: int, until: int) -> list[tuple[int, str, str, str, Used]]:
         """Sums for each day, event and model between two days.
@@ -421,20 +451,16 @@ def _of_all(dialect: Dialect, columns: str) -> str:
 
 
 @cache
-def _report(dialect: Dialect, column: str) -> str:
-    parts = _of_all(dialect, f"u.{column} AS name, u.currency, {', '.join(f'u.{name}' for name in _SUMS)}")
-    return (
-        f"SELECT begins, name, currency, {_added_up('')} FROM ({parts}) AS parts"
-        " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT :most"
-    )
-
-
-@cache
-def _report_of_wallets(dialect: Dialect, column: str, *, one: bool) -> str:
+def _parts_of(dialect: Dialect, column: str, *, of_wallets: bool, one: bool, some: bool) -> str:
+    name = f"u.{column}"
+    if some:
+        name = f"CASE WHEN {name} IN {dialect.listed(':names')} THEN {name} ELSE '{OTHERS}' END"
+    columns = f"{name} AS name, u.currency, {', '.join(f'u.{sums}' for sums in _SUMS)}"
+    if not of_wallets:
+        return _of_all(dialect, columns)
     starts, ends = _BOUNDS
     mine = " AND u.customer_id = :customer_id" if one else ""
     return (
-        f"SELECT {starts}, u.{column}, u.currency, {_added_up('u.')} FROM {dialect.json_values(':periods')} AS period"
+        f"SELECT {starts} AS begins, {columns} FROM {dialect.json_values(':periods')} AS period"
         f" JOIN usage_of_wallets AS u ON u.hour >= {starts} AND u.hour < {ends}{mine}"
-        " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT :most"
     )

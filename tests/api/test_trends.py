@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from api.timed import TimedServer
 from serving import StartServer, charge, error_of
 
 
@@ -114,3 +115,24 @@ def test_flows_of_too_many_hours_are_refused(api: httpx.Client) -> None:
     assert error_of(api.get("/v1/flows", params=span), 400, "invalid_request")["field"] == "interval"
     span["interval"] = "fortnight"
     assert error_of(api.get("/v1/flows", params=span), 400, "invalid_request")["field"] == "interval"
+
+
+def test_a_price_that_changed_is_judged_by_what_came_after_it(timed: TimedServer) -> None:
+    api, customer = timed.api, f"user_{secrets.token_hex(4)}"
+    body = {"credits": 1_000, "category": "paid", "usd_value": "20"}
+    api.post(f"/v1/wallets/{customer}/grants", json=body).raise_for_status()
+
+    def going() -> dict[str, Any]:
+        [one] = [row for row in read(api, "/v1/usage/events")["events"] if row["event"] == "agent.run"]
+        return one
+
+    charge(api, customer, "agent.run", cost_usd="1")  # of 50 cents
+    assert (going()["margin_percent"], going()["repriced_at"]) == (-100.0, None)
+    changed = api.put("/v1/prices/agent.run", json={"credits": 100}).raise_for_status().json()
+    assert (going()["repriced_at"], going()["count_since_repriced"]) == (changed["effective_at"], 0)
+    assert going()["margin_since_repriced_percent"] is None
+    timed.move(hours=2)
+    charge(api, customer, "agent.run", cost_usd="1")  # of 2 dollars
+    row = going()
+    assert (row["count_since_repriced"], row["margin_since_repriced_percent"]) == (1, 50.0)
+    assert row["margin_percent"] == 20.0

@@ -244,3 +244,73 @@ def test_a_server_that_is_killed_adds_up_each_event_once(new_server: StartServer
     server.start()
     with server.client() as api:
         assert [row["count"] for row in usage(api)] == [50]
+
+
+def test_the_largest_groups_stand_by_themselves(api: httpx.Client, customer: str) -> None:
+    for event, times in (("agent.run", 3), ("chat.reply", 2), ("doc.summarize", 1)):  # 75, 16 and 12 credits
+        for _ in range(times):
+            charge(api, customer, event, cost_usd="0.1")
+    every = usage(api, interval="month")
+    [largest, others] = usage(api, interval="month", top="1")
+    assert (largest["event"], largest["credits"], "others" in largest) == ("agent.run", 75, False)
+    assert (others["event"], others["others"], others["credits"], others["cost_usd"]) == (None, True, 28, "0.3")
+    assert sum(row["count"] for row in every) == largest["count"] + others["count"]
+    assert usage(api, interval="month", top="3") == every
+    assert len(usage(api, interval="month", top="1", group_by="customer")) == 1
+    text = api.get("/v1/usage", params={"top": "1", "interval": "month"}, headers={"Accept": "text/csv"}).text
+    assert [row["event"] for row in csv.DictReader(io.StringIO(text))] == ["agent.run", "(others)"]
+    for top in ("0", "201", "ten", "1.5", "-1", "9" * 5_000):
+        assert error_of(api.get("/v1/usage", params={"top": top}), 400, "invalid_request")["field"] == "top"
+
+
+def test_more_groups_than_an_answer_has_can_be_had_by_the_largest(new_server: StartServer, tmp_path: Path) -> None:
+    with new_server(**with_limits(tmp_path, usage_rows_max=6)).client() as api:
+        give(api, "ada", 1_000)
+        for event in ("agent.run", "chat.reply", "doc.summarize", "image.generate"):
+            charge(api, "ada", event)
+        refused = error_of(api.get("/v1/usage"), 400, "invalid_request")
+        assert (refused["field"], "top" in refused["message"]) == ("interval", True)
+        assert [row["event"] for row in usage(api, top="2")] == ["agent.run", "image.generate", None]
+
+
+def test_the_loop_of_credits_closes(api: httpx.Client, customer: str) -> None:
+    """What came in, less all that went, is what the wallets have."""
+    grant = give(api, customer, 40, "promotional").json()
+    charge(api, customer)
+    returned = charge(api, customer, "agent.run").json()
+    api.post(f"/v1/events/{returned['id']}/reverse", json={})
+    api.post(f"/v1/wallets/{customer}/grants/{grant['id']}/void", json={})
+    for credits in (7, -5):
+        api.post(f"/v1/wallets/{customer}/adjustments", json={"credits": credits, "reason": "counted"})
+    loop = api.get("/v1/overview").json()
+    assert (loop["credits_in"], loop["credits_out"], loop["credits_corrected"]) == (1_047, 8, 5)
+    gone = ("credits_out", "credits_expired", "credits_taken_back", "credits_voided", "credits_corrected")
+    left = api.get(f"/v1/wallets/{customer}").json()["balance"]
+    assert loop["credits_in"] - sum(loop[name] for name in gone) == left
+
+
+def test_what_has_no_known_cost_is_no_profit(api: httpx.Client, customer: str) -> None:
+    charge(api, customer, cost_usd="0.08")  # of 16 cents
+    assert api.get("/v1/overview").json()["margin_covers_percent"] == 100.0
+    charge(api, customer, "agent.run")  # 50 cents, at nobody knows what cost
+    overview = api.get("/v1/overview").json()
+    assert (overview["revenue_usd"], overview["margin_percent"]) == ("0.66", 50.0)
+    assert overview["margin_covers_percent"] == 24.2
+    charge(api, customer, "doc.summarize", cost_usd="0")  # 24 cents for nothing
+    assert api.get("/v1/overview").json()["margin_percent"] == 80.0
+
+
+def test_wallets_in_debt_and_frozen_are_counted(api: httpx.Client, customer: str) -> None:
+    for name in ("in_debt", "empty", "frozen"):
+        api.post("/v1/wallets", json={"customer_id": name}).raise_for_status()
+    api.patch("/v1/wallets/in_debt", json={"overdraft_limit": 100})
+    charge(api, "in_debt")
+    api.patch("/v1/wallets/frozen", json={"frozen": True})
+    overview = api.get("/v1/overview").json()
+    assert (overview["wallets"], overview["in_debt_wallets"], overview["credits_owed"]) == (4, 1, 8)
+    assert overview["frozen_wallets"] == 1
+    assert overview["balances"][:2] == [{"up_to": -1, "wallets": 1}, {"up_to": 0, "wallets": 2}]
+    for state, names in (("in_debt", ["in_debt"]), ("empty", ["empty", "frozen"]), ("frozen", ["frozen"]), ("low", [])):
+        wallets = api.get("/v1/wallets", params={"state": state}).json()["wallets"]
+        assert [wallet["customer_id"] for wallet in wallets] == names
+    assert error_of(api.get("/v1/wallets", params={"state": "sad"}), 400, "invalid_request")["field"] == "state"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.rules.event_trends import NOTHING, EventSpan, event_trend
+from app.rules.event_trends import NOTHING, EventSpan, Margin, event_trend, margin_of
 from app.rules.usage import Used
 
 NANOS = 10**9
@@ -79,3 +79,13 @@ def test_too_few_units_show_no_drift() -> None:
 def test_a_cost_out_of_nothing_has_no_percentage() -> None:
     trend = event_trend(NOTHING, NOTHING, [span(100, cost=0), span(100, cost=100)])
     assert (trend.unit_cost_before, trend.cost_change_percent, trend.is_drifting) == (0, None, False)
+
+
+def test_a_margin_is_of_what_has_a_known_cost() -> None:
+    costed, unknown = span(4, cost=2, revenue=10), span(9, revenue=30)
+    assert margin_of([costed, unknown]) == Margin(percent=80.0, covers_percent=25.0)
+    assert margin_of([unknown]) == Margin(None, None)
+    assert margin_of([]) == Margin(None, None)
+    assert margin_of([span(4, cost=2)]) == Margin(None, None)  # it earned nothing, and no share of nothing
+    assert margin_of([costed, span(1, cost=1, revenue=1, euros=True)]) == Margin(None, None)
+    assert margin_of([costed, span(1, revenue=30, euros=True)]) == Margin(percent=80.0, covers_percent=25.0)

@@ -81,7 +81,7 @@ async def test_sums_that_a_column_cannot_hold_stop_nobody(ledger: Ledger) -> Non
     for grouping in ("event", "customer"):
         [(_, _, _, used)] = await store.report(ALL_TIME, grouping, None)
         assert (used.count, used.cost_nanos, used.revenue_nanos) == (5, 2 * huge + 123, -2 * huge - 123)
-    [(_, _, _, used)] = await store.by_event([(0, 2**45)])
+    [(_, _, _, used)] = await store.report([(0, 2**45)], "event", None)
     assert used.cost_nanos == 2 * huge + 123
     assert (await store.flows(0, 2**45))["event"].credits_in == 2 * huge + 123
 
@@ -112,7 +112,7 @@ async def test_whole_days_and_the_hours_beside_them_are_each_added_up_once(ledge
     for first, last in [*spans, [0, 7 * 24], [24, 48], [0, 24], [23, 25], [24, 25], [47, 48], [30, 40]]:
         since, until = first * HOUR_MS, last * HOUR_MS
         inside = {key: used for key, used in written.items() if since <= key.hour < until}
-        found = await store.by_event([(since, until)])
+        found = await store.report([(since, until)], "event", None)
         wanted: dict[Any, int] = {}
         for key, used in inside.items():
             wanted[key.event, key.currency] = wanted.get((key.event, key.currency), 0) + used.cost_nanos
