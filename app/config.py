@@ -157,6 +157,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     stripe_reread_seconds_min: float = 2.0
     checkout_minutes: int = 30
     checkout_rereads_remembered_max: int = 10_000
+    sandbox_payments_learned_max: int = 500
 
     webhook_endpoints_max: int = 20
     webhook_secret_overlap_seconds_default: int = 86_400

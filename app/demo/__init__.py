@@ -16,6 +16,7 @@ from app.demo.sandbox import Sandbox
 from app.demo.sandbox_dashboard import dashboard_routes
 from app.demo.seed import CUSTOMER, seed
 from app.errors import StartRefused
+from app.store.checkouts import bought
 from app.store.dialect import place
 from app.store.migrate import is_ledger_of_others
 
@@ -86,8 +87,14 @@ class Demo:
 
     @contextlib.asynccontextmanager
     async def running(self, services: Services) -> AsyncIterator[None]:
-        """Seeds the wallet, then runs agents and delivers webhooks for as long as the server does."""
+        """Seeds the wallet and tells the sandbox what was bought before it began.
+
+        Then it runs agents and delivers webhooks for as long as the server does.
+        """
         await seed(services)
+        if self._sandbox is not None:
+            limit = services.config.limits.sandbox_payments_learned_max
+            self._sandbox.account.learn(await bought(services.db, limit=limit))
         async with (
             self._autoplay.running(services),
             self._sandbox.delivering() if self._sandbox else contextlib.nullcontext(),

@@ -81,7 +81,7 @@ class Sandbox:
     def _session(self, request: Request) -> StripeObject:
         found = self.account.one(request.path_params["session_id"])
         if found is None or found["object"] != "checkout.session":
-            said = "The sandbox has no such session; it forgets them when it restarts."
+            said = "The sandbox has no such session; it forgets those that are not paid when it restarts."
             raise StripeRefusal(404, "resource_missing", said)
         return found
 

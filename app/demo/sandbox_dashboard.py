@@ -127,7 +127,9 @@ def dashboard_routes(services: Services, account: StripeAccount) -> Sequence[Bas
         body: ActionRequest = call.body
         intent = account.one(call.params["payment_id"])
         if intent is None or intent["object"] != "payment_intent":
-            raise NotFound("The sandbox has no such payment; it forgets them when it restarts.")
+            raise NotFound(
+                "The sandbox has no such payment; when it restarts it knows those alone that are in the ledger."
+            )
         before = account.last_event
         try:
             perform(account, intent, body.action)

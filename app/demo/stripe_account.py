@@ -18,10 +18,12 @@ from app.demo.stripe_customers import Customers
 from app.demo.stripe_invoices import InvoiceLine, Invoices
 from app.demo.stripe_objects import StripeObject
 from app.demo.stripe_parameters import Form, unknown_parameter
+from app.demo.stripe_past import Past
 from app.demo.stripe_payments import Payments
 from app.demo.stripe_record import Record
 from app.demo.stripe_refusal import StripeRefusal
 from app.demo.stripe_sessions import Sessions
+from app.store.checkouts import Bought
 
 BUYER: Final = "ada@example.com"
 _KEPT_MAX: Final = 10_000
@@ -71,12 +73,19 @@ class StripeAccount:
         self._customers = Customers(self._record)
         self._invoices = Invoices(self._record, self._payments)
         self._sessions = Sessions(self._record, self._payments, self._customers, page_url, kept_max)
+        self._past = Past(self._record, self._payments, self._customers, self._invoices, self._sessions)
         self._calls = Calls(self._record, self._payments, self._customers, self._sessions, unknown, kept_max)
 
     @_one_at_a_time
     def call(self, method: str, path: str, form: Form, idempotency_key: str | None = None) -> Answer:
         """Answers one call of a server; `form` is its body or query as `unflatten` gives it."""
         return self._calls.call(method, path, form, idempotency_key)
+
+    @_one_at_a_time
+    def learn(self, bought: Sequence[Bought]) -> None:
+        """Learns the payments of purchases that the ledger knows, oldest first; nobody is told of them."""
+        for one in bought:
+            self._past.learn(one, BUYER)
 
     # What can be seen.
 

@@ -27,8 +27,8 @@ class Customers:
         return found
 
     def add(self, **fields: Any) -> StripeObject:
-        """A new customer."""
-        made = self._record.add(customer(id=new_id("cus"), created=self._record.now, **fields))
+        """A new customer, with a new id unless one is given."""
+        made = self._record.add(customer(**{"id": new_id("cus"), "created": self._record.now, **fields}))
         self._record.tell("customer.created", made)
         return made
 

@@ -44,11 +44,16 @@ class Invoices:
         subscription: str | None,
         metadata: Mapping[str, str],
         billing_reason: str,
+        invoice_id: str | None = None,
+        intent_id: str | None = None,
     ) -> StripeObject:
-        """A subscription's invoice, drafted, charged and paid. Its metadata is a copy of the subscription's."""
+        """A subscription's invoice, drafted, charged and paid. Its metadata is a copy of the subscription's.
+
+        It has a new id unless one is given, and so has its payment.
+        """
         now = self._record.now
         start, end = period or (now, now + _MONTH_SECONDS)
-        invoice_id, of = new_id("in"), subscription or new_id("sub")
+        invoice_id, of = invoice_id or new_id("in"), subscription or new_id("sub")
         amount = sum(line.amount for line in lines)
         for line in lines:
             whole = line.unit_amount or max(0, line.amount) // line.quantity
@@ -95,16 +100,21 @@ class Invoices:
         made["status_transitions"]["finalized_at"] = now
         self._record.tell("invoice.finalized", made)
         if made["amount_due"]:
-            self._charge(made, customer["id"])
+            self._charge(made, customer["id"], intent_id or new_id("pi"))
         self._paid(made)
         return made
 
-    def _charge(self, made: StripeObject, customer_id: str) -> None:
+    def _charge(self, made: StripeObject, customer_id: str, intent_id: str) -> None:
         amount, currency = made["amount_due"], made["currency"]
         methods = self._record.of("payment_method", customer=customer_id)
         method = methods[0] if methods else self._payments.method(CARDS[GOOD_CARD], made["customer_email"], customer_id)
         intent = self._payments.intent(
-            amount, currency, customer=customer_id, description="Subscription update", setup_future_usage="off_session"
+            amount,
+            currency,
+            id=intent_id,
+            customer=customer_id,
+            description="Subscription update",
+            setup_future_usage="off_session",
         )
         self._payments.attempt(intent, method, None)
         payment = invoice_payment(

@@ -58,8 +58,9 @@ class Payments:
         return made
 
     def intent(self, amount: int, currency: str, **fields: Any) -> StripeObject:
-        """A payment to try."""
-        made = payment_intent(id=new_id("pi"), amount=amount, currency=currency, created=self._record.now, **fields)
+        """A payment to try; it has a new id unless one is given."""
+        fields = {"id": new_id("pi"), "created": self._record.now, **fields}
+        made = payment_intent(amount=amount, currency=currency, **fields)
         self._record.add(made)
         self._record.tell("payment_intent.created", made)
         return made

@@ -1,8 +1,9 @@
 """What a Stripe account holds: objects by kind and id, and the events about them, as many of each as are kept."""
 
+import contextlib
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from app.demo.stripe_objects import StripeObject, event, list_of, new_id
@@ -35,13 +36,24 @@ class Record:
         self._kept_max = kept_max
         self._kinds: dict[str, OrderedDict[str, StripeObject]] = {}
         self._line_items: OrderedDict[str, list[StripeObject]] = OrderedDict()
+        self._then: int | None = None
+        self._is_quiet = False
         self.request: dict[str, str | None] = {"id": None, "idempotency_key": None}
         """The call that is being carried out, which its events name."""
 
     @property
     def now(self) -> int:
         """The account's time in seconds."""
-        return int(self._clock())
+        return int(self._clock()) if self._then is None else self._then
+
+    @contextlib.contextmanager
+    def quiet(self, at: int | None = None) -> Iterator[None]:
+        """What happens meanwhile happened before, at a time where one is given, and nobody is told of it."""
+        self._then, self._is_quiet = at, True
+        try:
+            yield
+        finally:
+            self._then, self._is_quiet = None, False
 
     def add(self, made: StripeObject) -> StripeObject:
         """Keeps an object, and forgets the oldest of its kind where there are too many."""
@@ -79,6 +91,8 @@ class Record:
 
     def tell(self, kind: str, about: StripeObject, **previous: Any) -> None:
         """Makes an event about an object as it is now; `previous` is what had other values."""
+        if self._is_quiet:
+            return
         data = {"object": copy.deepcopy(about)} | ({"previous_attributes": previous} if previous else {})
         made = event(id=new_id("evt"), created=self.now, type=kind, data=data, request=dict(self.request))
         self._told(copy.deepcopy(self.add(made)))

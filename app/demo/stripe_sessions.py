@@ -39,13 +39,13 @@ class Sessions:
         self._kept_max = kept_max
         self._intents_asked: OrderedDict[str, Form] = OrderedDict()
 
-    def create(self, form: Form, _: str) -> StripeObject:
-        """A new session of a form."""
+    def create(self, form: Form, id: str) -> StripeObject:
+        """A new session of a form; it has a new id unless one is given."""
         one_of(form, "mode", "payment")
         asked = form.get("payment_intent_data", {})
         check_metadata(asked, "payment_intent_data[metadata]")
         one_of(asked, "setup_future_usage", "off_session", "on_session")
-        session_id = f"cs_test_{secrets.token_hex(20)}"
+        session_id = id or f"cs_test_{secrets.token_hex(20)}"
         items = [self._line(item) for item in form["line_items"].values()]
         subtotal = sum(item["amount_total"] for item in items)
         session = checkout_session(

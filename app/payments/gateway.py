@@ -63,7 +63,7 @@ class Gateway:
             StripeUnavailable: Stripe failed, refused or timed out.
 
         """
-        ours = _ours(checkout)
+        ours = known_by(checkout)
         payment: dict[str, Any] = {"metadata": ours}
         if checkout.save_card:
             payment["setup_future_usage"] = "off_session"
@@ -116,7 +116,7 @@ class Gateway:
             "off_session": True,
             "confirm": True,
             "description": checkout.description,
-            "metadata": _ours(checkout),
+            "metadata": known_by(checkout),
         }
         return await self.api.create_intent(fields, checkout.id)
 
@@ -173,7 +173,7 @@ class Gateway:
             await self._stripe.close()
 
 
-def _ours(checkout: Checkout) -> dict[str, str]:
+def known_by(checkout: Checkout) -> dict[str, str]:
     """By what we know a session or a payment again."""
     return {"chargly_checkout": checkout.id, "chargly_customer": checkout.customer_id}
 

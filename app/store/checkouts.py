@@ -1,10 +1,11 @@
 """Purchases: what somebody is about to buy, by whatever way. A checkout's row commits before Stripe is called."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import tuple_
+from sqlalchemy import select, tuple_
 
 from app.errors import IdempotencyConflict, TransactionFailed
 from app.rules.notices import top_up_failed
@@ -76,6 +77,8 @@ _CHARGED_NEXT = (
     "UPDATE checkouts SET stripe_customer = coalesce(stripe_customer, ?), payment_method = coalesce(payment_method, ?),"
     f" asked = asked + 1, ask_at = ? WHERE id = ? AND {_PENDING}"
 )
+_REFUNDS: Final = ("rfd_", "rfd`")
+"""Between these are the ids of refunds that were asked for."""
 _ENTRY_BY_KEY = "SELECT 1 FROM entries WHERE customer_id = ? AND idempotency_key = ?"
 
 
@@ -86,6 +89,13 @@ def _row(checkout: Checkout) -> list[Any]:
 def _checkout(row: Sequence[Any]) -> Checkout:
     columns = dict(zip(_COLUMNS, row, strict=True))
     return Checkout(**columns | {"save_card": bool(columns["save_card"])})
+
+
+class Bought(msgspec.Struct, frozen=True):
+    """A purchase that took money, and the refunds of it that were asked for here: each one's id and amount."""
+
+    checkout: Checkout
+    refunds: Sequence[tuple[str, int]]
 
 
 # Within the ledger's transaction
@@ -345,6 +355,22 @@ async def page_of(
     found = [_of_columns(row) for row in await db.fetch_all(query)]
     last = found[limit - 1] if len(found) > limit else None
     return found[:limit], (last.created_at, last.id) if last else None
+
+
+async def bought(db: Database, *, limit: int) -> list[Bought]:
+    """The newest purchases that took money, oldest first."""
+    table, entries = schema.checkouts, schema.entries
+    took_money = table.c.payment_intent.is_not(None) & (table.c.amount_paid > 0)
+    newest = table.select().where(took_money).order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
+    found = [_of_columns(row) for row in await db.fetch_all(newest)][::-1]
+    # An id says what an entry is, and is in an index.
+    asked = (entries.c.id > _REFUNDS[0]) & (entries.c.id < _REFUNDS[1])
+    requests = select(entries.c.id, entries.c.detail).where(asked).order_by(entries.c.id.desc()).limit(limit)
+    refunds: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
+    for row in (await db.fetch_all(requests))[::-1]:
+        refund = msgspec.json.decode(row.detail)["refund"]
+        refunds[refund["checkout_id"]].append((row.id, refund["amount"]))
+    return [Bought(one, refunds[one.id]) for one in found]
 
 
 async def _find(db: Database, where: Any) -> Checkout | None:
