@@ -101,6 +101,8 @@ def demo_command(
     from app.serving import serve
 
     loaded = load()
+    if history:
+        demo.check_history(loaded)
     config = demo.configured(loaded)
     with _listen(config) as listening:
         config = demo.with_sandbox(config, port=listening.getsockname()[1])

@@ -21,6 +21,7 @@ from app.store.dialect import place
 from app.store.migrate import is_ledger_of_others
 
 DATABASE_URL = "sqlite:///chargly-demo.db"
+_SANDBOX_KEY = "sk_test_sandbox"
 
 
 def configured(config: Config) -> Config:
@@ -37,10 +38,29 @@ def with_sandbox(config: Config, port: int) -> Config:
     host = "127.0.0.1" if config.host in ("0.0.0.0", "::") else config.host  # noqa: S104 - compared, not bound
     return replace(
         config,
-        stripe_secret_key="sk_test_sandbox",  # noqa: S106 - the sandbox takes any
+        stripe_secret_key=_SANDBOX_KEY,  # the sandbox takes any
         stripe_webhook_secrets=(f"whsec_{secrets.token_hex(16)}",),
         stripe_api_base=f"http://{url_host(host)}:{port}{SANDBOX_PATH}",
     )
+
+
+def uses_sandbox(config: Config) -> bool:
+    """Whether money goes to the demo's own sandbox, which an operator's key never does, wherever it is sent."""
+    return config.stripe_secret_key == _SANDBOX_KEY and config.stripe_api_base.endswith(SANDBOX_PATH)
+
+
+def check_history(config: Config) -> None:
+    """Keeps a history's purchases apart from an operator's Stripe; of the settings as they were loaded.
+
+    Raises:
+        StartRefused: there is a key.
+
+    """
+    if config.stripe_secret_key is not None:
+        raise StartRefused(
+            "--history makes up purchases that Stripe knows nothing of, and STRIPE_SECRET_KEY is set: "
+            "unset it and STRIPE_WEBHOOK_SECRET, or leave --history out."
+        )
 
 
 def check_ledger(config: Config) -> None:
@@ -59,7 +79,10 @@ def check_ledger(config: Config) -> None:
 
 def welcome(config: Config, address: str, *, key_is_ours: bool) -> str:
     """What the terminal shows; a key that the operator chose is not put on a screen."""
-    money = "Stripe itself" if config.stripe_api_base == STRIPE_API else "a sandbox: no real money moves"
+    if uses_sandbox(config):
+        money = "a sandbox: no real money moves"
+    else:
+        money = "Stripe itself" if config.stripe_api_base == STRIPE_API else "what STRIPE_API_BASE names"
     return (
         f"\n  Chargly demo   {address}/demo\n"
         f"  Dashboard      {address}/dashboard\n"
@@ -74,7 +97,7 @@ class Demo:
     """The demo's routes and what runs beside them."""
 
     def __init__(self, config: Config) -> None:
-        self._sandbox = Sandbox(config) if config.stripe_api_base.endswith(SANDBOX_PATH) else None
+        self._sandbox = Sandbox(config) if uses_sandbox(config) else None
         self._autoplay = Autoplay()
 
     def routes(self, services: Services) -> Sequence[BaseRoute]:

@@ -32,17 +32,24 @@ from app.store.wallet_cache import WalletCache
 from app.store.writer import Result
 
 Standing = Literal["fresh", "has_past", "in_use"]
-"""Whether a ledger may be given a past: it has one already, or wallets, prices, costs or packs of its own."""
+"""Whether a ledger may be given a past: it has one already, or anything of its own that it was not made with."""
 
 _MARK: Final = "past"
 _WALLETS_CACHED_MAX: Final = 1_000
-_IN_USE: Final = (
-    "SELECT 1 FROM wallets UNION ALL SELECT 1 FROM prices WHERE version > 1"
-    " UNION ALL SELECT 1 FROM costs UNION ALL SELECT 1 FROM pack_versions WHERE version > 1 LIMIT 1"
+_SEEDED: Final = "version = 1 AND actor IS NULL"
+"""Prices and packs that a ledger is made with, which nobody has set."""
+_IN_USE: Final = " UNION ALL ".join(
+    [
+        *(f"SELECT 1 FROM {table} WHERE NOT ({_SEEDED})" for table in ("prices", "pack_versions")),
+        *(
+            f"SELECT 1 FROM {table}"
+            for table in ("wallets", "costs", "checkouts", "recommendations", "webhook_endpoints", "api_keys")
+        ),
+    ]
 )
-_PRICED_FROM: Final = "UPDATE prices SET created_at = ?, effective_at = ?"
+_PRICED_FROM: Final = f"UPDATE prices SET created_at = ?, effective_at = ? WHERE {_SEEDED}"
 """The prices that a ledger is made with have been in force since its past begins; so have its packs."""
-_SOLD_FROM: Final = "UPDATE pack_versions SET created_at = ?"
+_SOLD_FROM: Final = f"UPDATE pack_versions SET created_at = ? WHERE {_SEEDED}"
 
 
 Moment: TypeAlias = tuple[int, Operation]
@@ -117,7 +124,7 @@ async def standing_of(db: Database) -> Standing:
 def _standing() -> Script[Standing]:
     if (yield "SELECT 1 FROM marks WHERE name = ?", (_MARK,)):
         return "has_past"
-    return "in_use" if (yield _IN_USE, ()) else "fresh"
+    return "in_use" if (yield f"{_IN_USE} LIMIT 1", ()) else "fresh"
 
 
 def _written(db: Database, catalogue: Catalogue, story: Story, actor: str, on_slice: Callable[[], None]) -> Script[int]:

@@ -228,3 +228,31 @@ def test_a_key_that_the_operator_chose_is_not_shown() -> None:
     config = Config(api_key="sk_live_of_the_operator")
     assert "sk_live" not in welcome(config, "http://127.0.0.1:8000", key_is_ours=False)
     assert "sk_live" in welcome(config, "http://127.0.0.1:8000", key_is_ours=True)
+
+
+OWN_KEY = {"STRIPE_SECRET_KEY": "sk_test_of_the_operator", "STRIPE_WEBHOOK_SECRET": "whsec_of_the_operator"}
+
+
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [
+        ("https://api.stripe.com", "Stripe itself"),
+        ("http://127.0.0.1:12111", "what STRIPE_API_BASE names"),
+        ("http://127.0.0.1:8001/sandbox", "what STRIPE_API_BASE names"),
+    ],
+)
+def test_only_the_demos_own_sandbox_is_said_to_move_no_money(base: str, said: str) -> None:
+    mine = Config(stripe_secret_key="sk_test_mine", stripe_webhook_secrets=("whsec_mine",), stripe_api_base=base)
+    shown = welcome(with_sandbox(mine, port=8000), "http://127.0.0.1:8000", key_is_ours=True)
+    assert said in shown
+    assert "no real money" not in shown
+    own = with_sandbox(Config(stripe_api_base=base), port=8000)
+    assert "no real money moves" in welcome(own, "http://127.0.0.1:8000", key_is_ours=True)
+
+
+def test_a_history_is_not_begun_beside_an_operators_stripe(tmp_path: Path) -> None:
+    refused = ServerProcess(tmp_path, "demo", **OWN_KEY).run("demo", "--history")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("chargly: --history makes up purchases")
+    assert len(refused.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ from app.store import checkouts, reads
 from app.store.catalogue import CatalogueStore, PriceDraft
 from app.store.checkouts import Checkout
 from app.store.costs import CostDraft, CostStore
-from app.store.db import Database
+from app.store.db import Database, Script
 from app.store.ids import new_id
 from app.store.past import Slice, Story, standing_of, write_past
 from app.store.usage import UsageStore
@@ -168,8 +168,46 @@ async def test_one_that_breaks_off_leaves_a_fresh_ledger(db: Database) -> None:
     assert await _write(db) == "fresh"
 
 
-async def test_a_ledger_that_has_prices_of_its_own_is_given_none(db: Database) -> None:
-    await CatalogueStore(db, Config().limits).put_price(DEARER)
+PRICE = "INSERT INTO prices (event, version, credits, label, per_model, archived, created_at, actor) VALUES "
+PACK = (
+    "INSERT INTO pack_versions (code, version, name, credits, amount, currency, bonus_credits, currencies,"
+    " expires_with_period, archived, created_at, actor) VALUES "
+)
+OF_ITS_OWN = {
+    "price": f"{PRICE} ('mine', 1, 1, 'Mine', '{{}}', 0, 1, 'ops')",
+    "price's version": f"{PRICE} ('chat.reply', 2, 1, 'Mine', '{{}}', 0, 1, NULL)",
+    "cost": "INSERT INTO costs (event, version, nanos, per_model, archived, created_at) VALUES ('a', 1, 1, '{}', 0, 1)",
+    "pack": f"{PACK} ('mine', 1, 'Mine', 1, 1, 'usd', 0, '{{}}', 1, 0, 1, 'ops')",
+    "pack's version": f"{PACK} ('chargly_500', 2, 'Mine', 1, 1, 'usd', 0, '{{}}', 1, 0, 1, NULL)",
+    "webhook endpoint": (
+        "INSERT INTO webhook_endpoints (id, url, events, secret, created_at, updated_at)"
+        " VALUES ('whe_1', 'https://a.example', ' * ', 'whsec_1', 1, 1)"
+    ),
+    "API key": "INSERT INTO api_keys (id, name, scope, hash, created_at) VALUES ('key_1', 'ops', 'admin', 'x', 1)",
+    "checkout": (
+        "INSERT INTO checkouts (id, customer_id, pack, description, credits, amount, currency, status, created_at,"
+        " expires_at) VALUES ('co_1', 'ada', 'p', 'P', 1, 1, 'usd', 'open', 1, 1)"
+    ),
+    "recommendation": (
+        "INSERT INTO recommendations (id, event, kind, per_model, reason, confidence, status, facts, current_credits,"
+        " recommended_credits, estimated_lift_nanos, version_from, created_at)"
+        " VALUES ('rec_1', 'a', 'raise', '{}', 'Why', 'high', 'rejected', '{}', 1, 2, 1, 1, 1)"
+    ),
+}
+
+
+@pytest.mark.parametrize("what", OF_ITS_OWN)
+async def test_a_ledger_that_has_something_of_its_own_is_given_none(db: Database, what: str) -> None:
+    def script() -> Script[None]:
+        yield OF_ITS_OWN[what], ()
+
+    assert await standing_of(db) == "fresh"
+    await db.transact(script)
     assert await standing_of(db) == "in_use"
     assert await _write(db) == "in_use"
     assert await reads.wallet(db, "ada") is None
+
+
+async def test_what_a_store_sets_is_of_its_own(db: Database) -> None:
+    await CatalogueStore(db, Config().limits).put_price(DEARER)
+    assert await standing_of(db) == "in_use"
