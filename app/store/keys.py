@@ -16,6 +16,9 @@ from app.store.ids import new_id, now_ms
 
 Scope = Literal["meter", "prices", "admin"]
 
+NAME_CHARACTERS_MAX: Final = 255
+ACTORS: Final = ("CHARGLY_API_KEY", "stripe")
+"""Whom the ledger names where no key of its own acts: the key given from outside, and what Stripe reports."""
 _OPEN_KEYS: Final = (
     "SELECT id, name, scope, created_at FROM api_keys WHERE revoked_at IS NULL AND (id = ? OR name = ?) ORDER BY id"
 )
@@ -36,8 +39,29 @@ def key_hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+def check_name(name: str) -> None:
+    """A key's name stands in the ledger as who acted, so it is one that people can read, and no other actor's.
+
+    Raises:
+        InvalidRequest: it is not.
+
+    """
+    if not (name.strip() and len(name) <= NAME_CHARACTERS_MAX and name.isprintable()):
+        raise InvalidRequest(
+            f"name: 1 to {NAME_CHARACTERS_MAX} printable characters, and not spaces alone.", field="name"
+        )
+    if name.strip() in ACTORS:
+        raise InvalidRequest(f"name: {name.strip()!r} is an actor of the ledger's own; take another.", field="name")
+
+
 async def create_key(db: Database, name: str, scope: Scope) -> tuple[ApiKey, str]:
-    """Makes a key and returns it with its secret, which nobody can read again."""
+    """Makes a key and returns it with its secret, which nobody can read again.
+
+    Raises:
+        InvalidRequest: its name is none.
+
+    """
+    check_name(name)
     secret = f"sk_{scope}_{secrets.token_hex(20)}"
     key = ApiKey(id=new_id("key", name), name=name, scope=scope, created_at=now_ms())
 
@@ -54,6 +78,16 @@ async def create_key(db: Database, name: str, scope: Scope) -> tuple[ApiKey, str
 async def list_keys(db: Database) -> list[ApiKey]:
     """Every key, oldest first."""
     return [_key(row) for row in await db.fetch_all(schema.api_keys.select().order_by(schema.api_keys.c.id))]
+
+
+async def page_of_keys(db: Database, *, limit: int, before: str | None) -> tuple[list[ApiKey], str | None]:
+    """A page of keys, revoked or not, newest first, and the id to go on before, None on the last page."""
+    table = schema.api_keys
+    query = table.select().order_by(table.c.id.desc()).limit(limit + 1)
+    if before is not None:
+        query = query.where(table.c.id < before)
+    found = [_key(row) for row in await db.fetch_all(query)]
+    return found[:limit], found[limit - 1].id if len(found) > limit else None
 
 
 async def find_key(db: Database, hashed: str) -> ApiKey | None:

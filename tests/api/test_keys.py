@@ -47,19 +47,51 @@ def test_a_key_has_the_scope_that_it_was_made_with(server: ServerProcess, api: h
             error_of(other.delete(f"/v1/keys/{key['id']}"), 403, "forbidden_scope")
 
 
-def test_all_are_listed_oldest_first_and_never_a_secret(server: ServerProcess, api: httpx.Client) -> None:
+def test_all_are_listed_newest_first_and_never_a_secret(server: ServerProcess, api: httpx.Client) -> None:
     first, second = made(api, name="first"), made(api, "prices", "second")
     assert api.delete(f"/v1/keys/{first['id']}").status_code == 204
     answer = api.get("/v1/keys")
     ours = [key for key in answer.json()["keys"] if key["id"] in (first["id"], second["id"])]
-    revoked_at = ours[0]["revoked_at"]
+    revoked_at = ours[-1]["revoked_at"]
     assert revoked_at >= first["created_at"]
     del first["key"], second["key"]
-    assert ours == [first | {"revoked_at": revoked_at}, second]
+    assert ours == [second, first | {"revoked_at": revoked_at}]
     assert "sk_" not in answer.text
     assert "CHARGLY_API_KEY" not in [key["name"] for key in answer.json()["keys"]]
     listed = server.run("keys", "list").stdout
     assert f"{first['id']}  meter   made {first['created_at']}  revoked {revoked_at}" in listed
+
+
+def test_they_are_walked_in_pages_and_none_is_missed_or_shown_twice(new_server: StartServer) -> None:
+    with new_server().client() as api:
+        assert api.get("/v1/keys").json() == {"keys": [], "next_cursor": None}
+        ids = [made(api, name=f"key {number}")["id"] for number in range(5)]
+        api.delete(f"/v1/keys/{ids[1]}").raise_for_status()
+        pages = [api.get("/v1/keys", params={"limit": 2}).raise_for_status().json()]
+        later = made(api, name="later")["id"]
+        while cursor := pages[-1]["next_cursor"]:
+            query = {"limit": 2, "cursor": cursor}
+            pages.append(api.get("/v1/keys", params=query).raise_for_status().json())
+        assert [[key["id"] for key in page["keys"]] for page in pages] == [
+            [ids[4], ids[3]],
+            [ids[2], ids[1]],
+            [ids[0]],
+        ]
+        assert [key["revoked_at"] is None for page in pages for key in page["keys"]] == [True, True, True, False, True]
+        assert api.get("/v1/keys", params={"limit": 1}).json()["keys"][0]["id"] == later
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("limit", "0"), ("limit", "101"), ("limit", "x"), ("cursor", "zz"), ("page", "2")]
+)
+def test_what_is_no_page_is_refused_by_its_field(api: httpx.Client, name: str, value: str) -> None:
+    assert error_of(api.get("/v1/keys", params={name: value}), 400, "invalid_request")["field"] == name
+
+
+@pytest.mark.parametrize("cursor", ["00", "27", "e5908d"])
+def test_a_cursor_of_somebody_elses_making_is_no_fault_of_ours(api: httpx.Client, cursor: str) -> None:
+    answer = api.get("/v1/keys", params={"cursor": cursor})
+    assert answer.status_code in (200, 400), answer.text
 
 
 @pytest.mark.parametrize(
@@ -69,6 +101,10 @@ def test_all_are_listed_oldest_first_and_never_a_secret(server: ServerProcess, a
         ({"name": "", "scope": "meter"}, "name"),
         ({"name": "x" * 256, "scope": "meter"}, "name"),
         ({"name": "a\nb", "scope": "meter"}, "name"),
+        ({"name": "   ", "scope": "meter"}, "name"),
+        ({"name": "stripe", "scope": "meter"}, "name"),
+        ({"name": "CHARGLY_API_KEY", "scope": "admin"}, "name"),
+        ({"name": " stripe ", "scope": "meter"}, "name"),
         ({"name": "x"}, "scope"),
         ({"name": "x", "scope": "god"}, "scope"),
         ({"name": "x", "scope": None}, "scope"),

@@ -5,6 +5,7 @@ import json
 import re
 import sqlite3
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,6 +112,16 @@ def test_a_scope_that_is_none_is_refused(command: ServerProcess) -> None:
     done = command.run("keys", "create", "--name", "x", "--scope", "god")
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("name", ["", "  ", "a\tb", "x" * 256, "stripe", "CHARGLY_API_KEY"])
+def test_a_name_that_is_none_or_the_ledgers_own_is_refused_and_makes_no_ledger(tmp_path: Path, name: str) -> None:
+    done = ServerProcess(tmp_path).run("keys", "create", "--name", name, "--scope", "meter")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("chargly: name: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.sqlite
