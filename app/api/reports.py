@@ -285,11 +285,14 @@ def event_spans(found: Iterable[GroupUse]) -> dict[str, dict[int, EventSpan]]:
     spans: dict[str, dict[int, EventSpan]] = {}
     for (period, event), parts in groupby(found, key=lambda one: (one[0], one[1])):
         by_currency = _by_currency([*parts])
-        earned = {currency for currency, used in by_currency.items() if currency and used.revenue_nanos}
         spans.setdefault(event, {})[period] = EventSpan(
             by_currency.get("", Used()),
             by_currency.get(USD, Used()).revenue_nanos,
-            has_other_money=not earned <= {USD},
+            {
+                name: used.revenue_nanos
+                for name, used in by_currency.items()
+                if name not in ("", USD) and used.revenue_nanos
+            },
         )
     return spans
 

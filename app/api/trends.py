@@ -97,6 +97,7 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True):
     margin_since_repriced_percent: float | None
     cost_usd: str | None
     revenue_usd: str
+    revenue_in: dict[str, str]
     margin_percent: float | None
     margin_low_percent: float | None
     margin_high_percent: float | None
@@ -192,6 +193,7 @@ def _row(
         margin_since_repriced_percent=None if repriced is None else repriced.margin,
         cost_usd=fields.usd(used.cost_nanos if used.costed or used.cost_nanos else None),
         revenue_usd=fields.dollars(whole.revenue_nanos),
+        revenue_in={currency: fields.dollars(nanos) for currency, nanos in whole.revenue_in.items()},
         margin_percent=whole.margin,
         margin_low_percent=trend.margin_low,
         margin_high_percent=trend.margin_high,

@@ -3,7 +3,7 @@
 What is a drift of costs is the same here as for advice on prices (`advice_facts`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -22,18 +22,18 @@ class EventSpan(msgspec.Struct, frozen=True):
     Args:
         used: its sums; `revenue_nanos` is not read.
         revenue_nanos: what it earned in US dollars, in billionths.
-        has_other_money: whether it earned in currencies without a rate too, so that its margin is not known.
+        revenue_in: what it earned in currencies without a rate, in billionths; with any its margin is not known.
 
     """
 
     used: Used
     revenue_nanos: int
-    has_other_money: bool
+    revenue_in: Mapping[str, int]
 
     @property
     def margin(self) -> float | None:
         """What is left of the revenue once the cost is paid, in percent; None where it is not known."""
-        if self.has_other_money or not (self.used.costed or self.used.cost_nanos):
+        if self.revenue_in or not (self.used.costed or self.used.cost_nanos):
             return None
         return margin_percent(self.revenue_nanos, self.used.cost_nanos)
 
@@ -43,7 +43,7 @@ class EventSpan(msgspec.Struct, frozen=True):
         return self.used.cost_nanos // self.used.costed if self.used.costed > 0 else None
 
 
-NOTHING: Final = EventSpan(Used(), 0, has_other_money=False)
+NOTHING: Final = EventSpan(Used(), 0, {})
 
 
 class Margin(msgspec.Struct, frozen=True):
@@ -61,7 +61,7 @@ def margin_of(spans: Iterable[EventSpan]) -> Margin:
     """
     whole = [*spans]
     costed = [span for span in whole if span.used.costed or span.used.cost_nanos]
-    if not costed or any(span.has_other_money for span in costed):
+    if not costed or any(span.revenue_in for span in costed):
         return Margin(None, None)
     revenue = sum(span.revenue_nanos for span in costed)
     of_all = sum(span.revenue_nanos for span in whole)

@@ -20,14 +20,31 @@ function ticksTo(highest) {
   return ticks.length > 1 ? ticks : [0, step];
 }
 
-/** The largest series, and all others together. */
+const colors = new Map();
+
+/** A color for each name, the same in every chart for as long as the page is open. */
+function colored(series) {
+  const taken = new Set(series.map(({ name, color }) => color ?? colors.get(name)));
+  const free = Array.from({ length: SERIES_MAX - 1 }, (_, at) => at + 1).filter((color) => !taken.has(color));
+  const seen = new Set();
+  return series.map((one) => {
+    let color = one.color ?? colors.get(one.name);
+    if (color === undefined || seen.has(color)) color = free.shift() ?? SERIES_MAX;
+    if (one.color === undefined) colors.set(one.name, color);
+    seen.add(color);
+    return { ...one, color };
+  });
+}
+
+/** The largest series, and all others together in the last color. */
 export function largest(series, others = "Others") {
   const sum = ({ values }) => values.reduce((total, value) => total + value, 0);
   const sorted = [...series].sort((one, other) => sum(other) - sum(one));
-  if (sorted.length <= SERIES_MAX) return sorted;
-  const rest = sorted.slice(SERIES_MAX - 1);
-  const values = rest[0].values.map((_, at) => rest.reduce((total, each) => total + each.values[at], 0));
-  return [...sorted.slice(0, SERIES_MAX - 1), { name: `${others} (${rest.length})`, values }];
+  const kept = sorted.filter(({ rest }) => !rest).slice(0, SERIES_MAX - 1);
+  const left = sorted.filter((one) => !kept.includes(one));
+  if (!left.length) return kept;
+  const values = left[0].values.map((_, at) => left.reduce((total, each) => total + each.values[at], 0));
+  return [...kept, { name: others, values, color: SERIES_MAX }];
 }
 
 /** Cells as CSV, which a spreadsheet shows and does not run. */
@@ -48,11 +65,12 @@ export function csv(rows) {
  * @param series `{name, values, color}`; colors are the numbers 1 to 8 of the palette
  * @param unit words for a value, as `credits`
  * @param words how a value is written, and `axisWords` on the axis
- * @param mark bars from the first to this one are marked
+ * @param marked so many bars from the first on are marked
+ * @param sofar the place of a period that is not over
  */
-export function bars({ title, labels, names = labels, series, first = "Period", unit = "", words = number, axisWords = compact, height = HEIGHT_PX, marked = 0, stack = series.length > 1 }) {
-  const colored = series.map((one, at) => ({ color: at + 1, ...one }));
-  const totals = labels.map((_, at) => colored.reduce((total, { values }) => total + values[at], 0));
+export function bars({ title, labels, names = labels, series, first = "Period", unit = "", words = number, axisWords = compact, height = HEIGHT_PX, marked = 0, sofar = -1, stack = series.length > 1 }) {
+  const drawn = colored(series);
+  const totals = labels.map((_, at) => drawn.reduce((total, { values }) => total + values[at], 0));
   const plot = make("div", { class: "plot", tabIndex: 0, role: "group", "aria-roledescription": "chart" });
   const readout = make("div", { class: "readout", hidden: true });
   const heard = make("p", { class: "unseen", role: "status" });
@@ -61,9 +79,9 @@ export function bars({ title, labels, names = labels, series, first = "Period", 
   let at = null;
   let geometry = null;
 
-  const lines = (place) => [...colored].reverse().filter(({ values }) => colored.length === 1 || values[place]);
+  const lines = (place) => [...drawn].reverse().filter(({ values }) => drawn.length === 1 || values[place]);
   const said = (place) =>
-    [`${names[place]}: ${words(totals[place])} ${unit}`.trim(), ...(colored.length > 1 ? lines(place).map(({ name, values }) => `${name} ${words(values[place])}`) : [])].join(", ");
+    [`${names[place]}: ${words(totals[place])} ${unit}`.trim(), ...(drawn.length > 1 ? lines(place).map(({ name, values }) => `${name} ${words(values[place])}`) : [])].join(", ");
 
   function paint() {
     const width = plot.clientWidth;
@@ -85,17 +103,17 @@ export function bars({ title, labels, names = labels, series, first = "Period", 
     }
     const every = Math.max(1, Math.ceil(LABEL_PX / step));
     labels.forEach((label, place) => {
-      if ((labels.length - 1 - place) % every === 0) svg.append(draw("text", { class: "tick", x: Math.min(x(place), width - 24), y: height - 6, "text-anchor": "middle" }, label));
+      if ((labels.length - 1 - place) % every === 0) svg.append(draw("text", { class: "tick", x: Math.min(x(place) + (place === labels.length - 1 ? step / 2 : 0), width - 1), y: height - 6, "text-anchor": place === labels.length - 1 ? "end" : "middle" }, label));
     });
     svg.append(draw("rect", { class: "cursor", x: 0, y: MARGIN.top, width: step, height: inner.height, visibility: "hidden" }));
     labels.forEach((_, place) => {
       let under = 0;
-      for (const { values, color } of colored) {
+      for (const { values, color } of drawn) {
         const value = values[place];
         if (value <= 0) continue;
         const upper = y(under + value);
         const size = Math.max(1, y(under) - upper - (stack && under ? 1 : 0));
-        svg.append(draw("rect", { class: `fill-${place < marked ? "low" : color}`, x: x(place) - bar / 2, y: upper, width: bar, height: size, rx: Math.min(2, bar / 4) }));
+        svg.append(draw("rect", { class: `fill-${place < marked ? "low" : color}${place === sofar ? " so-far" : ""}`, x: x(place) - bar / 2, y: upper, width: bar, height: size, rx: Math.min(2, bar / 4) }));
         under += value;
       }
     });
@@ -111,7 +129,7 @@ export function bars({ title, labels, names = labels, series, first = "Period", 
     readout.replaceChildren(
       make("b", {}, names[place]),
       make("span", { class: "number" }, `${words(totals[place])} ${unit}`),
-      ...(colored.length > 1 ? lines(place).map(({ name, values, color }) => make("span", { class: "line" }, make("i", { class: `swatch back-${color}` }), name, make("span", { class: "number" }, words(values[place])))) : []),
+      ...(drawn.length > 1 ? lines(place).map(({ name, values, color }) => make("span", { class: "line" }, make("i", { class: `swatch back-${color}` }), name, make("span", { class: "number" }, words(values[place])))) : []),
     );
     readout.hidden = false;
     const left = geometry.x(place) > plot.clientWidth / 2;
@@ -142,13 +160,13 @@ export function bars({ title, labels, names = labels, series, first = "Period", 
   plot.addEventListener("blur", hide);
   new ResizeObserver(paint).observe(plot);
 
-  const columns = [{ name: first }, ...colored.map(({ name }) => ({ name, number: true })), ...(colored.length > 1 ? [{ name: "All", number: true }] : [])];
-  const cells = (write) => labels.map((_, place) => [names[place], ...colored.map(({ values }) => write(values[place])), ...(colored.length > 1 ? [write(totals[place])] : [])]);
+  const columns = [{ name: first }, ...drawn.map(({ name }) => ({ name, number: true })), ...(drawn.length > 1 ? [{ name: "All", number: true }] : [])];
+  const cells = (write) => labels.map((_, place) => [names[place], ...drawn.map(({ values }) => write(values[place])), ...(drawn.length > 1 ? [write(totals[place])] : [])]);
   return figure({
     title,
     frame,
-    legend: stack ? colored.map(({ name, color }) => make("li", {}, make("i", { class: `swatch back-${color}` }), name)) : [],
-    asTable: () => table(title, columns, cells(words)),
+    legend: stack ? drawn.map(({ name, color }) => make("li", {}, make("i", { class: `swatch back-${color}` }), name)) : [],
+    asTable: () => table(title, columns, cells(words), { plain: true }),
     asCsv: () => csv([columns.map(({ name }) => name), ...cells((value) => value)]),
   });
 }
@@ -186,18 +204,18 @@ export function spark(values, kind = "") {
 /**
  * From where to where each row's percentage went, and where it is: rows are read as they stand, so it has no keys.
  *
- * @param rows `{name, low, high, value, words}`, percentages, null where they are not known
+ * @param rows `{name, event, low, high, value, words, way}`: percentages, null where they are not known, and words
  * @param target a line across all of them
  */
 export function bands({ rows, target, from, to, href }) {
   const place = (value) => (Math.max(from, Math.min(to, value)) - from) / (to - from);
-  const lines = rows.map(({ name, event, low, high, value, words }) => {
+  const lines = rows.map(({ name, event, low, high, value, words, way }) => {
     const svg = draw("svg", { class: "band", viewBox: "0 0 1000 22", preserveAspectRatio: "none", "aria-hidden": "true" });
     const x = (of) => 8 + place(of) * 984;
     svg.append(draw("line", { class: "rail", x1: 0, x2: 1000, y1: 11, y2: 11 }), draw("line", { class: "zero", x1: x(0), x2: x(0), y1: 0, y2: 22 }), draw("line", { class: "target", x1: x(target), x2: x(target), y1: 0, y2: 22 }));
     if (low !== null) svg.append(draw("rect", { class: "range", x: x(low), y: 6, width: Math.max(6, x(high) - x(low)), height: 10, rx: 3 }));
     if (value !== null) svg.append(draw("rect", { class: value < 0 ? "now bad" : value < target ? "now wait" : "now", x: x(value) - 4, y: 1, width: 8, height: 20, rx: 2 }));
-    return make("li", {}, make("a", { href: href(event) }, name), make("span", { class: `number ${value !== null && value < 0 ? "bad" : ""}` }, words), svg);
+    return make("li", {}, make("a", { href: href(event) }, name), make("span", { class: `number ${value !== null && value < 0 ? "bad" : ""}` }, words), svg, way && make("span", { class: "way number faint" }, way));
   });
   return make("ul", { class: "bands" }, lines);
 }

@@ -1,10 +1,13 @@
 /** Elements, made of words and of each other. */
 
+import { Ended, wordsOf } from "./ask.js";
+
 const SVG = "http://www.w3.org/2000/svg";
+const TOLD_MS = 7_000;
 
 /**
- * An element. `on…` are listeners, `dataset` and everything with a dash or that is no property is an attribute; what
- * is null or false among the children is left out.
+ * An element. `on…` are listeners; what is a property is set as one, all else as an attribute. What is null or false
+ * among the children is left out.
  */
 export function make(tag, properties = {}, ...children) {
   const node = document.createElement(tag);
@@ -12,7 +15,7 @@ export function make(tag, properties = {}, ...children) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else if (name === "class") node.className = value;
-    else if (name in node && !name.includes("-") && name !== "list") node[name] = value;
+    else if (name in node && name !== "list" && !(typeof node[name] === "boolean" && typeof value === "string")) node[name] = value;
     else node.setAttribute(name, value === true ? "" : value);
   }
   node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
@@ -27,30 +30,73 @@ export function draw(tag, attributes = {}, ...children) {
   return node;
 }
 
-export const button = (words, onclick, kind = "") => make("button", { type: "button", class: `button ${kind}`, onclick }, words);
+/** A button. While what it does is under way it does nothing more; what goes wrong with it is told. */
+export function button(words, onclick, kind = "") {
+  const node = make("button", { type: "button", class: `button ${kind}` }, words);
+  let busy = false;
+  node.addEventListener("click", async () => {
+    if (busy) return;
+    busy = true;
+    try {
+      await onclick();
+    } catch (error) {
+      if (!(error instanceof Ended)) tell(wordsOf(error), "bad");
+    } finally {
+      busy = false;
+    }
+  });
+  return node;
+}
+
+/** A button whose words alone do not say what it is about. */
+export function named(node, name) {
+  node.setAttribute("aria-label", name);
+  return node;
+}
 
 export const link = (href, ...words) => make("a", { href }, ...words);
 
 /** A word in a pill; kinds are `good`, `wait`, `bad` and none. */
 export const pill = (words, kind = "") => make("span", { class: `pill ${kind}` }, words);
 
+export const nothing = (said) => make("p", { class: "nothing" }, said);
+
 /**
- * A table that scrolls by itself where it is too wide.
+ * A table. Where there is no room its rows become cards, which name their cells; with `plain` it scrolls instead.
  *
  * @param caption what it is, for those who do not see its heading
  * @param columns `{name, number, wide}` of each; one without a name holds controls
  * @param rows lists of cells, elements or words
  */
-export function table(caption, columns, rows) {
-  const head = columns.map(({ name, number }) => make(name ? "th" : "td", { scope: name ? "col" : null, class: number ? "number right" : "" }, name));
-  const lines = rows.map((cells) =>
-    make("tr", {}, cells.map((cell, at) => make(at === 0 ? "th" : "td", { scope: at === 0 ? "row" : null, class: [columns[at].number && "number right", columns[at].wide && "wide"].filter(Boolean).join(" ") }, cell ?? "–"))),
-  );
+export function table(caption, columns, rows, { plain = false } = {}) {
+  const head = columns.map(({ name, number }) => make(name ? "th" : "td", { scope: name ? "col" : null, role: name ? "columnheader" : "cell", class: number ? "number right" : "" }, name));
+  const body = make("tbody", { role: "rowgroup" }, rows.map((cells) => line(columns, cells)));
   return make(
     "div",
-    { class: "scroll", tabIndex: 0, role: "group", "aria-label": caption },
-    make("table", {}, make("caption", { class: "unseen" }, caption), make("thead", {}, make("tr", {}, head)), make("tbody", {}, lines)),
+    { class: `scroll ${plain ? "plain" : "cards"}`, tabIndex: 0, role: "group", "aria-label": caption },
+    make("table", { role: "table" }, make("caption", { class: "unseen" }, caption), make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, head)), body),
   );
+}
+
+const line = (columns, cells) =>
+  make(
+    "tr",
+    { role: "row" },
+    cells.map((cell, at) => {
+      const { name = "", number, wide } = columns[at];
+      const kind = [number && "number right", wide && "wide", !name && "controls"].filter(Boolean).join(" ");
+      return make(at === 0 ? "th" : "td", { scope: at === 0 ? "row" : null, role: at === 0 ? "rowheader" : "cell", class: kind, "data-name": name }, cell ?? "–");
+    }),
+  );
+
+/** More rows at the end of a table; the first of them takes the focus. */
+export function addRows(node, columns, rows) {
+  const lines = rows.map((cells) => line(columns, cells));
+  node.querySelector("tbody").append(...lines);
+  if (lines.length) {
+    lines[0].tabIndex = -1;
+    lines[0].focus();
+  }
 }
 
 /** A card with a heading, what belongs beside it, and what is in it. */
@@ -72,8 +118,25 @@ export function download(name, blob) {
   setTimeout(() => URL.revokeObjectURL(address));
 }
 
-/** Says something where everyone hears it, and shows it for a while. */
+let fading = null;
+
+/** Says something where everyone hears it: for some seconds, or until it is dismissed where it went wrong. */
 export function tell(words, kind = "good") {
-  const place = document.getElementById("told");
-  place.replaceChildren(make("p", { class: `told ${kind}` }, words, make("button", { type: "button", "aria-label": "Dismiss", onclick: () => place.replaceChildren() }, "×")));
+  clearTimeout(fading);
+  const dismiss = make("button", { type: "button", "aria-label": "Dismiss", onclick: hush }, "×");
+  const node = make("p", { class: `told ${kind}` }, words, dismiss);
+  const fade = () => {
+    clearTimeout(fading);
+    if (kind !== "bad") fading = setTimeout(hush, TOLD_MS);
+  };
+  for (const type of ["pointerenter", "focusin"]) node.addEventListener(type, () => clearTimeout(fading));
+  for (const type of ["pointerleave", "focusout"]) node.addEventListener(type, fade);
+  document.getElementById("told").replaceChildren(node);
+  fade();
+}
+
+/** Takes away what was told. */
+export function hush() {
+  clearTimeout(fading);
+  document.getElementById("told").replaceChildren();
 }

@@ -1,7 +1,7 @@
 /** Forms in dialogs: what the server refuses is said at the field that it names. */
 
-import { wordsOf } from "./ask.js";
-import { button, make } from "./elements.js";
+import { Ended, Refused, wordsOf } from "./ask.js";
+import { button, make, tell } from "./elements.js";
 
 let fields = 0;
 
@@ -71,7 +71,13 @@ export function pairs({ name, label, first, second, rows, hint = null, add }) {
     name,
     node,
     /** Lists of two texts each; rows with nothing in them are left out. */
-    value: () => [...list.children].map((line) => [...line.querySelectorAll("input")].map(({ value }) => value.trim())).filter(([one, two]) => one || two),
+    value() {
+      const given = [...list.children].map((line) => [...line.querySelectorAll("input")].map((input) => input.value.trim())).filter(([one, two]) => one || two);
+      const firsts = given.map(([one]) => one);
+      const wrong = given.some(([, two]) => two === "") ? `Every row needs ${second.label.toLowerCase()}.` : new Set(firsts).size < firsts.length ? `${first.label} twice: take one of the rows away.` : null;
+      if (wrong) throw new Refused(400, { code: "invalid_request", message: wrong, field: name });
+      return given;
+    },
     fail(said) {
       error.textContent = said;
       (list.querySelector("input") ?? adder).focus();
@@ -81,7 +87,7 @@ export function pairs({ name, label, first, second, rows, hint = null, add }) {
 }
 
 /** What is said at the field itself need not name it: "credits: Expected…" is "Expected…". */
-const withoutName = (said) => said.replace(/^[\w.[\]]+: ./, (begun) => begun.at(-1).toUpperCase());
+const withoutName = (said) => said.replace(/^[\w.[\]]+: (\w+)/, (_, word) => (/^[a-z]+$/.test(word) && word !== "https" ? word[0].toUpperCase() + word.slice(1) : word));
 
 /**
  * Asks in a dialog, and keeps it open until what it asks for is done.
@@ -92,9 +98,10 @@ const withoutName = (said) => said.replace(/^[\w.[\]]+: ./, (begun) => begun.at(
  * @param onSubmit gets the values by name; what it throws is said at the field that the server names
  * @param kind `bad` for what cannot be undone
  */
-export function dialog({ title, note = null, parts = [], submit = null, kind = "primary", wide = false, close = submit ? "Cancel" : "Close", onSubmit = async () => {}, more = [] }) {
+export function dialog({ title, note = null, parts = [], submit = null, kind = "primary", wide = false, close = submit ? "Cancel" : "Close", onSubmit = async () => {}, more = [], stays = false, onClose = () => {} }) {
   const heading = make("h2", { id: `dialog-${(fields += 1)}` }, title);
   const said = make("p", { class: "error", role: "alert" });
+  const cancel = make("button", { type: "button", class: "button" }, close);
   const go = submit && make("button", { type: "submit", class: `button ${kind}` }, submit);
   const inputs = parts.filter((part) => "value" in part && "fail" in part);
   const form = make(
@@ -104,43 +111,57 @@ export function dialog({ title, note = null, parts = [], submit = null, kind = "
     note && make("p", { class: "note" }, note),
     parts.map((part) => part.node ?? part),
     said,
-    make("div", { class: "deeds" }, more, make("button", { type: "button", class: "button", onclick: () => node.close() }, close), go),
+    make("div", { class: "deeds" }, more, cancel, go),
   );
-  const node = make("dialog", { class: `card dialog ${wide ? "broad" : ""}`, "aria-labelledby": heading.id }, form);
+  const node = make("dialog", { class: `card dialog ${wide ? "broad" : ""} ${stays ? "stays" : ""}`, "aria-labelledby": heading.id }, form);
   let busy = false;
   const values = () => Object.fromEntries(inputs.map((input) => [input.name, input.value()]));
   const refuse = (error) => {
     const named = error.facts?.field?.match(/^[a-z_]+/)?.[0];
     const at = inputs.find(({ name }) => name === named);
-    at ? at.fail(withoutName(wordsOf(error))) : (said.textContent = wordsOf(error));
+    if (error instanceof Ended) return;
+    if (!node.open) tell(wordsOf(error), "bad");
+    else at ? at.fail(withoutName(wordsOf(error))) : (said.textContent = wordsOf(error));
+  };
+  const wait = (waits) => {
+    busy = waits;
+    for (const each of [go, cancel]) waits ? each.setAttribute("aria-disabled", "true") : each.removeAttribute("aria-disabled");
   };
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     if (busy || !go) return;
-    busy = true;
     said.textContent = "";
     for (const input of inputs) input.clear();
-    go.setAttribute("aria-disabled", "true");
+    wait(true);
     try {
       await onSubmit(values());
       node.close();
     } catch (error) {
       refuse(error);
     }
-    go.removeAttribute("aria-disabled");
-    busy = false;
+    wait(false);
   });
-  node.addEventListener("close", () => node.remove());
+  cancel.addEventListener("click", () => busy || node.close());
+  node.addEventListener("cancel", (event) => busy && event.preventDefault());
+  node.addEventListener("close", () => {
+    node.remove();
+    onClose();
+  });
   document.body.append(node);
   node.showModal();
   return { node, values, refuse };
 }
 
+/** Closes what is open, for another view comes; a secret that is shown this once stays. */
+export function closeDialogs({ all = false } = {}) {
+  for (const node of document.querySelectorAll(all ? "dialog" : "dialog:not(.stays)")) node.close();
+}
+
 /** Asks before something that cannot be undone. */
 export const confirm = (title, note, submit, onSubmit) => dialog({ title, note, submit, kind: "bad", onSubmit });
 
-/** Shows a secret this once. */
-export const reveal = (title, note, secret) => {
+/** Shows a secret this once; `onClose` comes after it was seen. */
+export const reveal = (title, note, secret, onClose) => {
   const copied = make("p", { class: "hint", role: "status" });
   const copy = button("Copy", async () => {
     await navigator.clipboard.writeText(secret).then(
@@ -148,5 +169,5 @@ export const reveal = (title, note, secret) => {
       () => (copied.textContent = "The browser does not let this page copy: select it instead."),
     );
   });
-  dialog({ title, note, parts: [make("p", { class: "secret" }, make("code", {}, secret)), copied], more: [copy] });
+  dialog({ title, note, parts: [make("p", { class: "secret" }, make("code", {}, secret)), copied], more: [copy], stays: true, onClose });
 };

@@ -1,7 +1,8 @@
 /** The operator's dashboard: signs in, and shows the view that the address names. */
 
-import { Refused, ask, isSignedIn, signIn, signOut, wordsOf } from "./ask.js";
-import { button, make } from "./elements.js";
+import { Ended, Refused, ask, isSignedIn, signIn, signOut, wordsOf } from "./ask.js";
+import { button, hush, make, tell } from "./elements.js";
+import { closeDialogs } from "./forms.js";
 import { keys } from "./keys.js";
 import { overview } from "./overview.js";
 import { packs } from "./packs.js";
@@ -12,21 +13,24 @@ import { wallet } from "./wallet.js";
 import { wallets } from "./wallets.js";
 import { webhooks } from "./webhooks.js";
 
-const VIEWS = {
-  overview: ["Overview", overview],
-  usage: ["Usage", usage],
-  wallets: ["Wallets", (root, at) => (at.parts.length ? wallet : wallets)(root, at)],
-  prices: ["Prices", prices],
-  packs: ["Packs", packs],
-  webhooks: ["Webhooks", webhooks],
-  keys: ["Keys", keys],
-};
+const VIEWS = new Map([
+  ["overview", ["Overview", overview]],
+  ["usage", ["Usage", usage]],
+  ["wallets", ["Wallets", (root, at) => (at.parts.length ? wallet : wallets)(root, at)]],
+  ["prices", ["Prices", prices]],
+  ["packs", ["Packs", packs]],
+  ["webhooks", ["Webhooks", webhooks]],
+  ["keys", ["Keys", keys]],
+]);
 const REFRESH_MS = 60_000;
+const KEY = /^sk_[\x21-\x7e]{1,250}$/;
 const $ = (id) => document.getElementById(id);
 
-let leaving = new AbortController();
+/** What the view that is shown has under way, and what one that is being read has. */
+let shown = new AbortController();
+let coming = new AbortController();
 /** The address that is shown; null before any is. */
-let shown = null;
+let address = null;
 
 /**
  * Shows the view that the address names. A view is `async (root, at)`: it fills `root`, and gives up when
@@ -34,33 +38,57 @@ let shown = null;
  */
 async function show({ quietly = false, anew = false } = {}) {
   if (!isSignedIn()) return;
-  leaving.abort();
-  leaving = new AbortController();
-  const { signal } = leaving;
+  coming.abort();
+  coming = new AbortController();
+  const mine = coming;
+  if (!quietly) shown.abort();
   const at = route();
-  const [title, view] = VIEWS[at.name] ?? VIEWS.overview;
-  const moved = anew || (shown !== null && shown !== location.hash);
-  shown = location.hash;
+  const name = VIEWS.has(at.name) ? at.name : "overview";
+  const [title, view] = VIEWS.get(name);
+  const moved = anew || (address !== null && address !== location.hash);
+  address = location.hash;
   for (const anchor of document.querySelectorAll("#nav a")) {
-    if (anchor.hash === `#/${at.name in VIEWS ? at.name : "overview"}`) anchor.setAttribute("aria-current", "page");
+    if (anchor.hash === `#/${name}`) anchor.setAttribute("aria-current", "page");
     else anchor.removeAttribute("aria-current");
   }
   document.title = `${title} · Chargly`;
   const root = make("div", { class: "view" });
   if (!quietly) $("view").replaceChildren(make("p", { class: "loading", role: "status" }, make("span", { class: "spinner", "aria-hidden": "true" }), `Reading ${title.toLowerCase()}…`));
   try {
-    await view(root, { ...at, signal, again: () => show({ quietly: true }) });
-    if (signal.aborted) return;
-    const from = scrollY;
-    $("view").replaceChildren(root);
-    if (quietly) scrollTo(0, from);
-    else if (moved && document.activeElement?.closest("dialog") === null) root.querySelector("h1")?.focus({ preventScroll: false });
+    await view(root, { ...at, signal: mine.signal, again: () => show({ quietly: true }) });
+    if (mine.signal.aborted) return;
+    shown.abort();
+    shown = mine;
+    if (quietly) replace(root);
+    else {
+      $("view").replaceChildren(root);
+      if (moved && !document.querySelector("dialog")) root.querySelector("h1")?.focus();
+    }
   } catch (error) {
-    if (signal.aborted || (error instanceof Refused && error.status === 401)) return;
-    if (!(error instanceof Refused) && error.name !== "TimeoutError" && !(error instanceof TypeError)) throw error;
-    if (!quietly) fail(title, error);
+    if (mine.signal.aborted || error instanceof Ended || (error instanceof Refused && error.status === 401)) return;
+    if (quietly) tell(`What is shown may be old: ${wordsOf(error)}`, "bad");
+    else fail(title, error);
   }
 }
+
+/** Puts a view that was read again in the place of the one before; who was at a control is at the same one again. */
+function replace(root) {
+  const before = $("view");
+  const held = document.activeElement;
+  const name = (node) => `${node.tagName} ${node.getAttribute("aria-label") ?? node.textContent}`;
+  const alike = (within) => [...within.querySelectorAll("a, button, input, select, summary, [tabindex]")].filter((node) => held && name(node) === name(held));
+  const place = before.contains(held) ? alike(before).indexOf(held) : -1;
+  const lost = held === document.body && !document.querySelector("dialog");
+  const from = scrollY;
+  before.replaceChildren(root);
+  scrollTo(0, from);
+  if (place >= 0) (alike(root)[place] ?? alike(root)[0] ?? root.querySelector("h1"))?.focus({ preventScroll: true });
+  else if (lost && acted) root.querySelector("h1")?.focus({ preventScroll: true });
+}
+
+/** Whether somebody acts here by keys or clicks, whose focus is to go on where it was. */
+let acted = false;
+for (const type of ["keydown", "pointerdown"]) addEventListener(type, () => (acted = true), true);
 
 function fail(title, error) {
   const again = button("Try again", () => show(), "primary");
@@ -70,8 +98,11 @@ function fail(title, error) {
 /* ---------- Signing in ---------- */
 
 function showSignIn(words = "") {
-  leaving.abort();
-  document.querySelectorAll("dialog").forEach((dialog) => dialog.close());
+  shown.abort();
+  coming.abort();
+  address = null;
+  closeDialogs({ all: true });
+  hush();
   $("view").replaceChildren();
   $("app").hidden = true;
   $("door").hidden = false;
@@ -86,11 +117,11 @@ async function tryKey(event) {
   const go = $("sign-in-go");
   if (go.getAttribute("aria-disabled") === "true") return;
   const given = $("key").value.trim();
-  if (!given) return refuse("Enter an admin key, as CHARGLY_API_KEY or one of chargly keys create.");
+  if (!KEY.test(given)) return refuse(given ? "A key begins with sk_ and has no spaces or quotes in it." : "Enter an admin key: CHARGLY_API_KEY, or one of chargly keys create.");
   go.setAttribute("aria-disabled", "true");
   signIn(given, false);
   try {
-    await ask("/v1/keys");
+    await ask("/v1/keys?limit=1");
     signIn(given, $("keep").checked);
     open(true);
   } catch (error) {
@@ -109,27 +140,38 @@ function refuse(words) {
 function open(anew) {
   $("door").hidden = true;
   $("app").hidden = false;
+  $("key").value = "";
   $("key").removeAttribute("aria-invalid");
   $("sign-in-error").textContent = "";
   show({ anew });
 }
 
+function leave(words) {
+  signOut();
+  showSignIn(words);
+}
+
+/** Tabs that were opened from this one have its key too. */
+const tabs = new BroadcastChannel("chargly-dashboard");
+tabs.addEventListener("message", () => isSignedIn() && leave("Signed out in another tab."));
+
 $("sign-in").addEventListener("submit", tryKey);
 $("sign-out").addEventListener("click", () => {
-  signOut();
-  showSignIn();
+  tabs.postMessage("signed out");
+  leave("");
 });
 window.addEventListener("signed-out", ({ detail }) => {
-  if (!$("app").hidden) {
-    signOut();
-    showSignIn(detail);
-  }
+  if (!$("app").hidden) leave(detail);
 });
 $("skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address names the view
   $("view").focus();
 });
-window.addEventListener("hashchange", () => show());
+window.addEventListener("hashchange", () => {
+  closeDialogs();
+  hush();
+  show();
+});
 setInterval(() => {
   const idle = document.activeElement === document.body || document.activeElement?.tagName === "H1";
   if (document.visibilityState === "visible" && idle && !document.querySelector("dialog") && route().name === "overview") show({ quietly: true });

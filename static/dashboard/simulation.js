@@ -17,7 +17,7 @@ export function simulated(answer) {
   return make(
     "div",
     {},
-    table("Simulation", [{ name: "Event" }, ...["Events", "Credits", "Revenue", "Margin"].map((name) => ({ name, number: true }))], rows),
+    table("Simulation", [{ name: "Event" }, ...["Events", "Credits", "Revenue", "Margin"].map((name) => ({ name, number: true }))], rows, { plain: true }),
     make("p", { class: "note" }, `The last ${DAYS} days, if as much had been asked for. ${short ? `${words.plural(short, "wallet")} would have run dry.` : "No wallet would have run dry."}`),
   );
 }

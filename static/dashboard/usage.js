@@ -1,78 +1,102 @@
-/** What was used: by event, model, member or customer, over time. */
+/** What was used: by event, model or customer, or within one customer by member, over time. */
 
 import { ask, query } from "./ask.js";
 import { bars, largest } from "./charts.js";
-import { button, card, download, make, table } from "./elements.js";
+import { button, card, download, link, make, nothing, table } from "./elements.js";
 import { to } from "./router.js";
+import { SPANS, daysOf, spanOf } from "./spans.js";
 import * as words from "./words.js";
 
-const DAY_MS = 86_400_000;
-const HOUR_MS = 3_600_000;
-const SPANS = { 1: ["24 hours", "hour"], 7: ["7 days", "day"], 30: ["30 days", "day"], 90: ["90 days", "week"], 365: ["A year", "month"] };
-const GROUPS = { event: "Event", model: "Model", member: "Member", customer: "Customer" };
-const CHOICES = { event: "Without an event", model: "Without a model", member: "Without a member", customer: "–" };
+const DAYS = [1, 7, 30, 90, 365];
+const DAYS_DEFAULT = 30;
+const TOP = 50;
+const GROUPS = new Map([
+  ["event", { name: "Event", none: "Beside all events" }],
+  ["model", { name: "Model", none: "Without a model" }],
+  ["customer", { name: "Customer", none: "–" }],
+  ["member", { name: "Member", none: "Without a member" }],
+]);
 
 export async function usage(root, { parameters, signal }) {
-  const days = parameters.get("days") in SPANS ? parameters.get("days") : "30";
-  const group = parameters.get("by") in GROUPS ? parameters.get("by") : "event";
+  const days = daysOf(parameters, DAYS, DAYS_DEFAULT);
   const customer = parameters.get("customer");
-  const [, interval] = SPANS[days];
-  const until = Math.ceil(Date.now() / HOUR_MS) * HOUR_MS;
-  const since = until - days * DAY_MS;
-  const span = { from: new Date(since).toISOString(), to: new Date(until).toISOString(), interval };
+  // Two teams may each have an “ada”, so members are told apart within a customer alone.
+  const groups = [...GROUPS.keys()].filter((group) => group !== (customer ? "customer" : "member"));
+  const group = groups.includes(parameters.get("by")) ? parameters.get("by") : "event";
+  const { name: title, none } = GROUPS.get(group);
+  const { interval } = SPANS[days];
+  const span = { ...spanOf(days, interval), interval };
   const asked = query({ ...span, group_by: group, customer_id: customer });
+  const shown = query({ ...span, group_by: group, customer_id: customer, top: TOP });
   // The flows have every period, also those in which nothing was used.
-  const [whole, flows] = await Promise.all([ask(`/v1/usage${asked}`, { signal }), ask(`/v1/flows${query(span)}`, { signal })]);
-  const periods = flows.rows.map(({ period }) => period);
-  const groups = together(whole.rows, group);
+  const [whole, flows, { prices }] = await Promise.all([ask(`/v1/usage${shown}`, { signal }), ask(`/v1/flows${query(span)}`, { signal }), ask("/v1/prices", { signal })]);
+  const labels = new Map(group === "event" ? prices.map(({ event, label }) => [event, label]) : []);
+  const nameOf = ({ name, others }) => (others ? "Others" : name === null ? none : (labels.get(name) ?? name));
   const at = { days, by: group, customer };
+  const chosen = (name, choices, current, address) => make("nav", { class: `spans ${name === "By" ? "left" : ""}`, "aria-label": name }, choices.map(([of, said]) => make("a", { href: address(of), "aria-current": of === current ? "true" : null }, said)));
   root.append(
     make(
       "header",
       { class: "top" },
-      make("div", {}, make("h1", { tabIndex: -1 }, customer ? `Usage of ${customer}` : "Usage"), make("p", { class: "faint" }, whole.complete ? "Added up to the moment." : "Older entries are still being added up: these figures will grow.")),
-      make("nav", { class: "spans", "aria-label": "Time" }, Object.entries(SPANS).map(([of, [name]]) => make("a", { href: to("usage", [], { ...at, days: of }), "aria-current": of === days ? "true" : null }, name))),
+      make("div", {}, customer && make("p", { class: "small" }, link(to("wallets", [customer]), customer)), make("h1", { tabIndex: -1 }, customer ? `Usage of ${customer}` : "Usage"), make("p", { class: "faint" }, whole.complete ? "Added up to the moment; days are those of UTC." : "Older entries are still being added up: these figures will grow.")),
+      chosen("Time", DAYS.map((of) => [of, SPANS[of].name]), days, (of) => to("usage", [], { ...at, days: of })),
     ),
-    make("nav", { class: "spans left", "aria-label": "By" }, Object.entries(GROUPS).map(([of, name]) => make("a", { href: to("usage", [], { ...at, by: of }), "aria-current": of === group ? "true" : null }, `By ${name.toLowerCase()}`))),
+    chosen("By", groups.map((of) => [of, `By ${GROUPS.get(of).name.toLowerCase()}`]), group, (of) => to("usage", [], { ...at, by: of })),
   );
-  if (!groups.length) return root.append(card("Nothing was used", {}, make("p", { class: "nothing" }, "No event was metered in this time.")));
+  const found = together(whole.rows, group);
+  if (!found.length) return root.append(card("Nothing was used", {}, nothing("No event was metered in this time.")));
+  const periods = flows.rows.map(({ period }) => period);
   const places = new Map(periods.map((period, place) => [period, place]));
-  const series = groups.filter(({ credits }) => credits > 0).map(({ name, rows }) => {
+  const series = found.filter(({ credits }) => credits > 0).map((one) => {
     const values = new Array(periods.length).fill(0);
-    for (const row of rows) values[places.get(row.period)] = Math.max(0, row.credits);
-    return { name: name ?? CHOICES[group], values };
+    for (const row of one.rows) values[places.get(row.period)] = Math.max(0, row.credits);
+    return { name: nameOf(one), values, rest: one.others };
   });
-  const title = `Credits by ${GROUPS[group].toLowerCase()}`;
-  if (series.length) root.append(card(title, {}, bars({ title, labels: periods.map((of) => words.period(of, interval)), names: periods.map((of) => words.periodInFull(of, interval)), series: largest(series), unit: "credits", height: 260, stack: true })));
-  const save = button("CSV by period", async () => download("usage.csv", await ask(`/v1/usage${asked}`, { accept: "text/csv" })), "slim");
-  root.append(card("In all", { beside: save }, figuresOf(groups, group)));
+  const heading = `Credits by ${title.toLowerCase()}`;
+  const last = periods.length - 1;
+  const chart = () =>
+    bars({ title: heading, labels: periods.map((of) => words.period(of, interval)), names: periods.map((of, place) => `${words.periodInFull(of, interval)}${place === last ? ", so far" : ""}`), sofar: last, series: largest(series), unit: "credits", height: 260, stack: true });
+  if (series.length) root.append(card(heading, {}, chart()));
+  const save = button("CSV by period", async () => download("usage.csv", await ask(`/v1/usage${asked}`, { accept: "text/csv", signal }).catch(() => ask(`/v1/usage${shown}`, { accept: "text/csv", signal }))), "slim");
+  root.append(card("Totals", { beside: save }, figuresOf(found, group, title, nameOf)));
 }
 
-/** Rows of all periods, added up by group, the largest first. */
+/** Rows of all periods, added up by group, the largest first and all others last. */
 function together(rows, group) {
   const found = new Map();
   for (const row of rows) {
-    const name = row[group];
-    const one = found.get(name) ?? found.set(name, { name, rows: [], count: 0, reversed: 0, credits: 0, paid: 0, cost: null, revenue: 0, other: {} }).get(name);
+    const key = JSON.stringify([row[group], row.others === true]);
+    const one = found.get(key) ?? found.set(key, { name: row[group], others: row.others === true, rows: [], ...empty() }).get(key);
     one.rows.push(row);
-    one.count += row.count;
-    one.reversed += row.reversed;
-    one.credits += row.credits;
-    one.paid += row.paid_credits;
-    one.revenue += Number(row.revenue_usd);
-    if (row.cost_usd !== null) one.cost = (one.cost ?? 0) + Number(row.cost_usd);
-    for (const [currency, amount] of Object.entries(row.revenue_in)) one.other[currency] = (one.other[currency] ?? 0) + Number(amount);
+    add(one, row);
   }
-  return [...found.values()].sort((one, other) => other.credits - one.credits);
+  return [...found.values()].sort((one, other) => Number(one.others) - Number(other.others) || other.credits - one.credits);
 }
 
-function figuresOf(groups, group) {
-  const named = (name) => (name === null ? make("span", { class: "faint" }, CHOICES[group]) : group === "customer" ? make("a", { href: to("wallets", [name]) }, name) : name);
-  const columns = [{ name: GROUPS[group] }, ...["Events", "Given back", "Credits", "Of them paid", "Cost", "Revenue", "Margin"].map((name) => ({ name, number: true }))];
-  const rows = groups.map(({ name, count, reversed, credits, paid, cost, revenue, other }) => {
-    const currencies = Object.entries(other).map(([currency, amount]) => `${words.number(Math.round(amount * 100) / 100)} ${currency.toUpperCase()}`);
-    const margin = cost === null || currencies.length || revenue <= 0 ? null : Math.round(((revenue - cost) * 1000) / revenue) / 10;
-    return [named(name), words.number(count), words.number(reversed), words.number(credits), words.number(paid), words.usd(cost), [words.usd(revenue), ...currencies].join(" + "), make("span", { class: margin !== null && margin < 0 ? "bad" : "" }, words.percent(margin))];
-  });
-  return table("Usage in all", columns, rows);
+const empty = () => ({ count: 0, reversed: 0, credits: 0, paid: 0, cost: null, revenue: 0, other: new Map() });
+
+function add(one, row) {
+  one.count += row.count;
+  one.reversed += row.reversed;
+  one.credits += row.credits;
+  one.paid += row.paid_credits;
+  one.revenue += Number(row.revenue_usd);
+  if (row.cost_usd !== null) one.cost = (one.cost ?? 0) + Number(row.cost_usd);
+  for (const [currency, amount] of Object.entries(row.revenue_in)) one.other.set(currency, (one.other.get(currency) ?? 0) + Number(amount));
+}
+
+function figuresOf(found, group, title, nameOf) {
+  const linked = (one) => (group === "customer" && !one.others ? link(to("wallets", [one.name]), one.name) : one.name === null ? make("span", { class: "faint" }, nameOf(one)) : nameOf(one));
+  const figures = ({ count, reversed, credits, paid, cost, revenue, other }, withMargin = true) => {
+    const currencies = [...other].map(([currency, amount]) => `${words.number(Math.round(amount * 100) / 100)} ${currency.toUpperCase()}`);
+    const margin = !withMargin || cost === null || currencies.length || revenue <= 0 ? null : Math.round(((revenue - cost) * 1000) / revenue) / 10;
+    const loses = cost !== null && !currencies.length && cost > revenue;
+    return [words.number(count), words.number(reversed), words.number(credits), words.number(paid), words.usd(cost), [words.usd(revenue), ...currencies].join(" + "), make("span", { class: loses && withMargin ? "bad" : "" }, words.percent(margin))];
+  };
+  const columns = [{ name: title }, ...["Events", "Reversed", "Credits", "Paid credits", "Cost", "Revenue", "Margin"].map((name) => ({ name, number: true }))];
+  const all = empty();
+  for (const { rows } of found) for (const row of rows) add(all, row);
+  // Where a cost is unknown the margin of all together would be too high, so it is left to the overview.
+  const rows = [...found.map((one) => [linked(one), ...figures(one)]), [make("b", {}, "All"), ...figures(all, false)]];
+  return table("Totals", columns, rows);
 }

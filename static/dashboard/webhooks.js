@@ -1,13 +1,14 @@
 /** Webhook endpoints, and what was sent to each. */
 
-import { ask, path, query, send, wordsOf } from "./ask.js";
-import { button, card, make, pill, table, tell } from "./elements.js";
+import { Ended, ask, path, query, send, wordsOf } from "./ask.js";
+import { addRows, button, card, make, nothing, pill, table, tell } from "./elements.js";
 import { confirm, dialog, field, reveal } from "./forms.js";
 import * as words from "./words.js";
 
 const PAGE = 25;
 const ALL = "*";
-const STATES = { pending: ["Waits", "wait"], delivered: ["Delivered", "good"], failed: ["Failed", "bad"] };
+const STATES = new Map([["pending", ["Waits", "wait"]], ["delivered", ["Delivered", "good"]], ["failed", ["Failed", "bad"]]]);
+const COLUMNS = [{ name: "Type" }, { name: "Customer" }, { name: "State" }, { name: "Attempts", number: true }, { name: "Answer", wide: true }, { name: "Made" }, { name: "" }];
 
 export async function webhooks(root, { signal, again }) {
   const { webhook_endpoints: endpoints } = await ask("/v1/webhook-endpoints", { signal });
@@ -18,7 +19,7 @@ export async function webhooks(root, { signal, again }) {
   const sent = await Promise.all(endpoints.map((endpoint) => endpointCard(endpoint, signal, changed)));
   root.append(
     make("header", { class: "top" }, make("div", {}, make("h1", { tabIndex: -1 }, "Webhooks"), make("p", { class: "faint" }, "Where your backend is told of what happens.")), make("div", { class: "actions" }, button("New endpoint", () => endpointDialog(null, changed), "primary"))),
-    ...(sent.length ? sent : [card("No endpoint yet", {}, make("p", { class: "nothing" }, "Add one, and it hears of low balances, payments and price changes."))]),
+    ...(sent.length ? sent : [card("No endpoint yet", {}, nothing("Add one, and it hears of low balances, payments and price changes."))]),
   );
 }
 
@@ -26,12 +27,8 @@ async function endpointCard(endpoint, signal, changed) {
   const address = path("webhook-endpoints", endpoint.id);
   const state = !endpoint.enabled ? pill("Disabled", "bad") : endpoint.failing_since ? pill(`Failing since ${words.time(endpoint.failing_since)}`, "wait") : pill("Enabled", "good");
   const act = async (deed, said) => {
-    try {
-      await deed();
-      changed(said);
-    } catch (error) {
-      tell(wordsOf(error), "bad");
-    }
+    await deed();
+    changed(said);
   };
   const rotate = () =>
     dialog({
@@ -40,8 +37,7 @@ async function endpointCard(endpoint, signal, changed) {
       submit: "Rotate",
       async onSubmit() {
         const { secret } = await send("POST", `${address}/rotate`);
-        changed("The secret is rotated.");
-        reveal("The new secret", "It is shown this once.", secret);
+        reveal("The new secret", "It is shown this once.", secret, () => changed("The secret is rotated."));
       },
     });
   const remove = () =>
@@ -69,41 +65,40 @@ async function endpointCard(endpoint, signal, changed) {
 }
 
 async function deliveriesOf(address, signal) {
-  const place = make("div", {});
+  const place = make("div", { class: "list" });
   const status = make("select", { class: "input slim", "aria-label": "State of deliveries" }, [["", "All deliveries"], ["pending", "Waiting"], ["delivered", "Delivered"], ["failed", "Failed"]].map(([of, name]) => make("option", { value: of }, name)));
-  let shown = [];
-  const failed = (error) => signal.aborted || tell(wordsOf(error), "bad");
+  let asked = 0;
   const retry = async ({ id }) => {
-    try {
-      await send("POST", `${address}/deliveries/${encodeURIComponent(id)}/retry`);
-      tell("It is sent again.");
-      await read();
-    } catch (error) {
-      failed(error);
-    }
+    await send("POST", `${address}/deliveries/${encodeURIComponent(id)}/retry`);
+    tell("It is sent again.");
+    await read();
+  };
+  const row = (one) => {
+    const [said, kind] = STATES.get(one.status) ?? [one.status, ""];
+    const payload = () => dialog({ title: one.type, parts: [make("pre", { class: "payload", tabIndex: 0 }, JSON.stringify(one.payload, null, 2))], wide: true });
+    return [
+      make("code", {}, one.type),
+      one.customer_id ?? "–",
+      pill(said, kind),
+      words.number(one.attempts),
+      [one.answer_status, one.error, one.status === "pending" && one.next_attempt_at && `again ${words.ago(one.next_attempt_at)}`].filter(Boolean).join(" · ") || "–",
+      words.time(one.created_at),
+      make("span", { class: "actions" }, button("Payload", payload, "slim"), button("Send again", () => retry(one), "slim")),
+    ];
   };
   const read = async (cursor = null) => {
+    const mine = (asked += 1);
     const page = await ask(`${address}/deliveries${query({ status: status.value, limit: PAGE, cursor })}`, { signal });
-    shown = cursor ? [...shown, ...page.deliveries] : page.deliveries;
-    const columns = [{ name: "Type" }, { name: "Customer" }, { name: "State" }, { name: "Attempts", number: true }, { name: "Answer", wide: true }, { name: "Made" }, { name: "" }];
-    const rows = shown.map((one) => {
-      const [said, kind] = STATES[one.status];
-      return [
-        make("code", {}, one.type),
-        one.customer_id ?? "–",
-        pill(said, kind),
-        words.number(one.attempts),
-        [one.answer_status, one.error, one.status === "pending" && one.next_attempt_at && `again ${words.ago(one.next_attempt_at)}`].filter(Boolean).join(" · ") || "–",
-        words.time(one.created_at),
-        make("span", { class: "actions" }, button("Payload", () => dialog({ title: one.type, parts: [make("pre", { class: "payload", tabIndex: 0 }, JSON.stringify(one.payload, null, 2))], wide: true }), "slim"), button("Send again", () => retry(one), "slim")),
-      ];
-    });
-    const more = page.next_cursor && button("Older", () => read(page.next_cursor).catch(failed));
-    place.replaceChildren(rows.length ? table("Deliveries", columns, rows) : make("p", { class: "nothing" }, "Nothing was sent yet."), ...(more ? [make("p", { class: "more" }, more)] : []));
+    if (mine !== asked) return; // another state was chosen meanwhile
+    const rows = page.deliveries.map(row);
+    const more = page.next_cursor ? make("p", { class: "more" }, button("Older", () => read(page.next_cursor))) : "";
+    if (!cursor) return place.replaceChildren(rows.length ? table("Deliveries", COLUMNS, rows) : nothing("Nothing was sent yet."), more);
+    place.querySelector(".more").replaceWith(more);
+    addRows(place, COLUMNS, rows);
   };
-  status.addEventListener("change", () => read().catch(failed));
+  status.addEventListener("change", () => read().catch((error) => error instanceof Ended || tell(wordsOf(error), "bad")));
   await read();
-  return make("div", { class: "deliveries" }, make("header", {}, make("h3", {}, "Deliveries"), make("div", { class: "beside" }, status, button("Read again", () => read().catch(failed), "slim"))), place);
+  return make("div", { class: "deliveries" }, make("header", {}, make("h3", {}, "Deliveries"), make("div", { class: "beside" }, status, button("Read again", () => read(), "slim"))), place);
 }
 
 function endpointDialog(endpoint, changed) {
@@ -122,8 +117,7 @@ function endpointDialog(endpoint, changed) {
         return changed("Saved.");
       }
       const { secret } = await send("POST", "/v1/webhook-endpoints", body);
-      changed("The endpoint is made.");
-      return reveal("The endpoint’s secret", "It signs every message, and is shown this once.", secret);
+      return reveal("The endpoint’s secret", "It signs every message, and is shown this once.", secret, () => changed("The endpoint is made."));
     },
   });
 }

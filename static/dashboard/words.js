@@ -16,16 +16,18 @@ const dayOfYear = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "shor
 const hourOfDay = new Intl.DateTimeFormat(LOCALE, { weekday: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZone: "UTC" });
 const relative = new Intl.RelativeTimeFormat(LOCALE, { numeric: "auto" });
 
-export const number = (value) => whole.format(value);
-export const compact = (value) => (Math.abs(value) < 10_000 ? whole.format(value) : short.format(value));
-export const signed = (value) => (value > 0 ? `+${whole.format(value)}` : whole.format(value).replace("-", "−"));
+const minus = (text) => text.replace("-", "−");
+
+export const number = (value) => minus(whole.format(value));
+export const compact = (value) => minus((Math.abs(value) < 10_000 ? whole : short).format(value));
+export const signed = (value) => (value > 0 ? `+${whole.format(value)}` : number(value));
 export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
 
 /** "37.5 %", "–" where it is not known. */
-export const percent = (value) => (value === null ? "–" : `${whole.format(value).replace("-", "−")} %`);
+export const percent = (value) => (value === null ? "–" : `${number(value)}\u00a0%`);
 
-/** "▲ 12 %" of a change; what is new has none. */
-export const change = (value) => (value === null ? "new" : value === 0 ? "unchanged" : `${value > 0 ? "▲" : "▼"} ${whole.format(Math.abs(value))} %`);
+/** "▲ 12 %" of a change; what was not there before has none. */
+export const change = (value) => (value === null ? "not there before" : value === 0 ? "unchanged" : `${value > 0 ? "▲" : "▼"}\u00a0${whole.format(Math.abs(value))}\u00a0%`);
 
 /** By how many percent a value lies above an earlier one, null where there was none. */
 export const changeOf = (before, now) => (before > 0 ? Math.round(((now - before) * 1000) / before) / 10 : null);
@@ -34,13 +36,26 @@ export const changeOf = (before, now) => (before > 0 ? Math.round(((now - before
 export function usd(text) {
   if (text === null || text === undefined) return "–";
   const value = Number(text);
-  return Math.abs(value) >= 1 || value === 0 ? cents.format(value) : fine.format(value);
+  return minus((Math.abs(value) >= 1 || value === 0 ? cents : fine).format(value));
 }
 
 /** Money in minor units by currency: "$10.00 and €8.00". */
 export function money(amounts) {
-  const words = Object.entries(amounts).map(([currency, amount]) => formatMoney(amount, currency, LOCALE));
+  const words = Object.entries(amounts).map(([currency, amount]) => minus(formatMoney(amount, currency, LOCALE)));
   return words.length ? new Intl.ListFormat(LOCALE).format(words) : formatMoney(0, "usd", LOCALE);
+}
+
+/** How many minor units one unit of a currency has, as Stripe counts them. */
+export function minorUnits(currency) {
+  const shown = formatMoney(10 ** 9, currency, LOCALE).replace(/[^\d.]/g, "");
+  return Math.round(10 ** 9 / Number(shown));
+}
+
+/** "120.00" of 12000 minor units, for a field, and back; null of what is no amount. */
+export const majorText = (amount, currency) => (amount / minorUnits(currency)).toFixed(Math.round(Math.log10(minorUnits(currency))));
+export function minorOf(text, currency) {
+  const value = /^\d+([.,]\d+)?$/.test(text) ? Number(text.replace(",", ".")) * minorUnits(currency) : NaN;
+  return Number.isFinite(value) && Math.abs(value - Math.round(value)) < 1e-6 ? Math.round(value) : null;
 }
 
 /** The same without cents where there are none, for an axis. */
@@ -65,7 +80,7 @@ export function ago(text) {
 /** Kinds of entries, for people. */
 export const KINDS = {
   event: "Actions",
-  reversal: "Given back",
+  reversal: "Reversed",
   grant: "Granted",
   top_up: "Bought",
   refund: "Refunded",

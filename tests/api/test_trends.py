@@ -70,6 +70,7 @@ def test_events_tell_how_they_go(api: httpx.Client, customer: str) -> None:
         "margin_since_repriced_percent": None,
         "cost_usd": "2",
         "revenue_usd": "3.2",
+        "revenue_in": {},
         "margin_percent": 37.5,
         "margin_low_percent": 37.5,
         "margin_high_percent": 37.5,

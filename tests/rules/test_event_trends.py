@@ -15,7 +15,7 @@ def span(
     used = Used(count=count, quantity=count, credits=credits)
     if cost is not None:
         used.costed, used.cost_nanos = count, round(cost * NANOS)
-    return EventSpan(used, round(revenue * NANOS), has_other_money=euros)
+    return EventSpan(used, round(revenue * NANOS), {"eur": NANOS} if euros else {})
 
 
 def test_credits_are_compared_with_as_much_time_before() -> None:
@@ -55,7 +55,7 @@ def test_the_band_of_margins_is_that_of_the_weeks_that_have_one() -> None:
 
 
 def test_what_was_spent_for_events_given_back_lowers_the_margin() -> None:
-    reversed_all = EventSpan(Used(cost_nanos=4 * NANOS), 10 * NANOS, has_other_money=False)
+    reversed_all = EventSpan(Used(cost_nanos=4 * NANOS), 10 * NANOS, {})
     assert reversed_all.margin == 60.0
     assert reversed_all.unit_cost_nanos is None
 
