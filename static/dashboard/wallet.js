@@ -166,8 +166,10 @@ async function ledgerCard(customer, chosen, signal) {
   const address = path("wallets", customer, "entries");
   let asked = 0;
   let pages = 0;
+  let goesBack = false;
   const read = async (cursor = null) => {
     const mine = (asked += 1);
+    goesBack = cursor !== null;
     const page = await ask(`${address}${query({ kind: kind.value, limit: LEDGER_PAGE, cursor })}`, { signal });
     if (mine !== asked) return; // another kind was chosen, or the newest are being read
     const rows = page.entries.map(entryRow);
@@ -189,7 +191,7 @@ async function ledgerCard(customer, chosen, signal) {
   return {
     node: card("Ledger", { class: "w12", beside: [kind, save] }, place),
     /** Reads the newest again, unless somebody has gone further back. */
-    refresh: async () => (pages === 1 && !place.contains(document.activeElement) ? read() : undefined),
+    refresh: async () => (pages === 1 && !goesBack && !place.contains(document.activeElement) ? read() : undefined),
   };
 }
 
