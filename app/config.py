@@ -197,6 +197,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     usage_groups_max: int = 200
     usage_days_max: int = 100_000
     standings_seconds_max: float = 5.0
+    history_seconds_max: float = 600.0
+    history_wallets_cached_max: int = 1_000
+    history_catch_ups_max: int = 20
     repricings_max: int = 50
     simulation_prices_max: int = 100
     simulation_lots_max: int = 20_000

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from app.config import LIMITS
-from app.rules.periods import DAY_MS
+from app.rules.periods import DAY_MS, HOUR_MS
 from app.rules.times import rfc3339
 from app.store.ids import now_ms
 from bench import programs
@@ -177,20 +177,19 @@ def _asking(server: Server) -> Iterator[_Asker]:
 
 
 def _paths(now: int) -> dict[str, str]:
-    """What is asked for, by its name in the table."""
-
-    def spanning(since_days: int, until_days: int) -> dict[str, str]:
-        return {"from": rfc3339(now - since_days * DAY_MS), "to": rfc3339(now - until_days * DAY_MS)}
-
-    last = spanning(_DAYS, 0)
-    by_event = urlencode(last | {"interval": "day", "group_by": "event"})
+    """What is asked for, by its name in the table: whole days in UTC, the last of them so far."""
+    until = -(-now // HOUR_MS) * HOUR_MS
+    since = until // DAY_MS * DAY_MS - (_DAYS - 1) * DAY_MS
+    before = {"from": rfc3339(since - (until - since)), "to": rfc3339(since)}
+    last = {"from": rfc3339(since), "to": rfc3339(until)}
+    by_event = urlencode(last | {"interval": "day", "group_by": "event", "top": "40"})
     return {
         f"overview of {_DAYS} days": f"/v1/overview?{urlencode(last)}",
-        f"overview of the {_DAYS} days before": f"/v1/overview?{urlencode(spanning(2 * _DAYS, _DAYS))}",
+        f"overview of the {_DAYS} days before": f"/v1/overview?{urlencode(before)}",
         f"credits and money of {_DAYS} days by day": f"/v1/flows?{urlencode(last | {'interval': 'day'})}",
         f"usage of {_DAYS} days by day and event": f"/v1/usage?{by_event}",
         f"how each event went in {_DAYS} days": f"/v1/usage/events?{urlencode(last)}",
-        "wallets that are low": "/v1/wallets?low=true&limit=6",
+        "wallets that are low": "/v1/wallets?state=low&limit=6",
         "recommendations that are pending": "/v1/pricing/recommendations?status=pending&limit=100",
         "webhook endpoints": "/v1/webhook-endpoints",
     }

@@ -88,11 +88,12 @@ class PacksAnswer(msgspec.Struct, frozen=True):
 
 async def list_packs(call: Call) -> Answer:
     """The packs on sale."""
+    # Before the packs: one that is set in between has terms newer than its version, and a writer is told.
+    versions = await call.services.packs.latest_versions()
     packs = await call.services.catalogue.packs()
     if call.credential.customer_id is not None:
         return Answer(PacksAnswer([PackAnswer(**_as_seen(pack)) for pack in packs]))
-    versions = await call.services.packs.latest_versions()
-    return Answer(PacksAnswer([WholePackAnswer(**_as_kept(pack, versions[pack.code])) for pack in packs]))
+    return Answer(PacksAnswer([WholePackAnswer(**_as_kept(pack, versions.get(pack.code, 0))) for pack in packs]))
 
 
 async def list_pack_versions(call: Call) -> Answer:

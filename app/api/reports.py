@@ -14,7 +14,7 @@ from app.errors import InvalidRequest
 from app.rules.event_trends import EventSpan, margin_of
 from app.rules.periods import DAY_MS, RECURS_BEFORE, Per, periods_between, whole_hours
 from app.rules.times import rfc3339
-from app.rules.usage import Flow, Used, margin_percent, together
+from app.rules.usage import BESIDE_EVENTS, Flow, Used, margin_percent, together
 from app.store.ids import now_ms
 from app.store.usage import OTHERS, Grouping, GroupUse
 
@@ -238,7 +238,9 @@ async def read_overview(call: Call) -> Answer:
     found = await usage.report([(since, until)], "event", None, shown)
     spans = event_spans(found)
     used = _row(since, "event", "", _by_currency(found))
-    margin = margin_of(by_start[since] for by_start in spans.values())
+    apart = {event: by_start[since] for event, by_start in spans.items() if event not in (BESIDE_EVENTS, OTHERS)}
+    beside = sum(spans[name][since].revenue_nanos for name in (BESIDE_EVENTS, OTHERS) if name in spans)
+    margin = margin_of(apart.values(), EventSpan(Used(), beside, {}))
     standings = await call.services.standings.recent()
 
     def flow(kind: str) -> Flow:

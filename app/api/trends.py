@@ -8,7 +8,7 @@ from app.api import fields
 from app.api.auth import Access
 from app.api.http import Answer, Call, Route
 from app.api.reports import INTERVALS, choice, event_spans, span_asked_for
-from app.rules.event_trends import NOTHING, EventSpan, EventTrend, event_trend
+from app.rules.event_trends import NOTHING, EventSpan, EventTrend, event_trend, is_large_loss
 from app.rules.periods import DAY_MS, HOUR_MS, periods_between, whole_hours
 from app.rules.pricing import Catalogue, Price
 from app.rules.times import rfc3339
@@ -80,9 +80,10 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True):
     """How one event goes.
 
     `count`, `credits`, cost, revenue and margin are those of the time asked for, `credits_before` of as much time
-    before it. Where the price was changed in that time, the three of `repriced` tell when, and how it went since, from
-    the next whole hour on. `is_spike`, the lowest and highest margin of a week, and what a unit cost before the last
-    quarter and in it are of `weeks`, the newest of which ends with that time.
+    before it. `loss_usd` is by how much it cost more than it earned, since its price was changed or in all. Where the
+    price was changed in that time, the three of `repriced` tell when, and how it went since, from the next whole hour
+    on. `is_spike`, the lowest and highest margin of a week, and what a unit cost before the last quarter and in it are
+    of `weeks`, the newest of which ends with that time.
     """
 
     event: str
@@ -95,6 +96,8 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True):
     repriced_at: str | None
     count_since_repriced: int | None
     margin_since_repriced_percent: float | None
+    loss_usd: str
+    is_large_loss: bool
     cost_usd: str | None
     revenue_usd: str
     revenue_in: dict[str, str]
@@ -128,19 +131,33 @@ async def read_events(call: Call) -> Answer:
     complete = await usage.catch_up()
     limits = call.services.config.limits
     first = min(spans[1][0], weeks[0][0])
-    names = await usage.largest(first, until, "event", None, limits.usage_groups_max)
+    # Those that cost the most too: one that is given away may cost more than all others earn.
+    a_quarter = max(1, limits.usage_groups_max // 4)
+    names = await usage.largest(first, until, "event", None, limits.usage_groups_max - a_quarter)
+    names += await usage.largest(first, until, "event", None, a_quarter, by="cost_nanos")
+    names = [*dict.fromkeys(names)]
     by_week = event_spans(await usage.report(weeks, "event", None, names, rows_max=limits.usage_days_max))
     by_span = event_spans(await usage.report(spans, "event", None, names, rows_max=limits.usage_days_max))
     catalogue = (await call.services.catalogue.fresh()).at(now_ms())
     since_repriced = await _since_repriced(call, catalogue, names, since, until)
+    earned = sum(by_start[since].revenue_nanos for by_start in by_span.values() if since in by_start)
     rows = []
     for event in (by_week.keys() | by_span.keys()) - {BESIDE_EVENTS, OTHERS}:
         of_weeks = [by_week.get(event, {}).get(start, NOTHING) for start, _ in weeks]
         whole, before = (by_span.get(event, {}).get(start, NOTHING) for start, _ in spans)
-        trend = event_trend(whole, before, of_weeks)
-        starts = [start for start, _ in weeks]
+        price, repriced = catalogue.find(event), since_repriced.get(event)
         rows.append(
-            _row(event, catalogue.find(event), whole, before, trend, of_weeks, starts, since_repriced.get(event))
+            _row(
+                event,
+                price,
+                whole,
+                event_trend(whole, before, of_weeks),
+                credits_before=before.used.credits,
+                weeks=[_week(start, week) for (start, _), week in zip(weeks, of_weeks, strict=True)],
+                is_repriced=price is not None and _is_repriced(price, since, until),
+                repriced=repriced,
+                earned=earned,
+            )
         )
     rows.sort(key=lambda row: (-row.credits, row.event))
     others = by_span.get(OTHERS, {}).get(since, NOTHING).used.credits
@@ -158,7 +175,7 @@ async def _since_repriced(
     changed = {
         price.event: -(-price.effective_at // HOUR_MS) * HOUR_MS
         for price in catalogue.prices.values()
-        if price.version > 1 and since < price.effective_at < until
+        if _is_repriced(price, since, until)
     }
     newest = sorted({*changed.values()})[-call.services.config.limits.repricings_max :]
     periods = [(start, until) for start in newest if start < until]
@@ -169,28 +186,37 @@ async def _since_repriced(
     return {event: found.get(event, {}).get(start, NOTHING) for event, start in changed.items() if start in newest}
 
 
+def _is_repriced(price: Price, since: int, until: int) -> bool:
+    return price.version > 1 and since < price.effective_at < until
+
+
 def _row(
     event: str,
     price: Price | None,
     whole: EventSpan,
-    before: EventSpan,
     trend: EventTrend,
-    weeks: list[EventSpan],
-    starts: list[int],
+    *,
+    credits_before: int,
+    weeks: list[EventWeek],
+    is_repriced: bool,
     repriced: EventSpan | None,
+    earned: int,
 ) -> EventRow:
     used = whole.used
+    loss = (repriced or whole).loss_nanos
     return EventRow(
         event=event,
         label=price.label if price and price.event == event else event,
         count=used.count,
         credits=used.credits,
-        credits_before=before.used.credits,
+        credits_before=credits_before,
         change_percent=trend.change_percent,
         is_spike=trend.is_spike,
-        repriced_at=rfc3339(price.effective_at) if price and repriced is not None else None,
+        repriced_at=rfc3339(price.effective_at) if price and is_repriced else None,
         count_since_repriced=None if repriced is None else repriced.used.count,
         margin_since_repriced_percent=None if repriced is None else repriced.margin,
+        loss_usd=fields.dollars(loss),
+        is_large_loss=is_large_loss(loss, earned),
         cost_usd=fields.usd(used.cost_nanos if used.costed or used.cost_nanos else None),
         revenue_usd=fields.dollars(whole.revenue_nanos),
         revenue_in={currency: fields.dollars(nanos) for currency, nanos in whole.revenue_in.items()},
@@ -201,16 +227,17 @@ def _row(
         unit_cost_now_usd=fields.usd(trend.unit_cost_now),
         unit_cost_change_percent=trend.cost_change_percent,
         is_drifting=trend.is_drifting,
-        weeks=[
-            EventWeek(
-                since=rfc3339(start),
-                count=week.used.count,
-                credits=week.used.credits,
-                margin_percent=week.margin,
-                unit_cost_usd=fields.usd(week.unit_cost_nanos),
-            )
-            for start, week in zip(starts, weeks, strict=True)
-        ],
+        weeks=weeks,
+    )
+
+
+def _week(start: int, week: EventSpan) -> EventWeek:
+    return EventWeek(
+        since=rfc3339(start),
+        count=week.used.count,
+        credits=week.used.credits,
+        margin_percent=week.margin,
+        unit_cost_usd=fields.usd(week.unit_cost_nanos),
     )
 
 

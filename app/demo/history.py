@@ -18,9 +18,6 @@ from app.store.usage import UsageStore
 
 STEPS: Final = DAYS + 1
 """Days, today among them."""
-SECONDS_MAX: Final = 600.0
-"""All of it is one transaction, which on a slow machine takes longer than a server's may."""
-_CATCH_UPS_MAX: Final = 20
 
 Showing: TypeAlias = Callable[[], AbstractContextManager[Callable[[], None]]]
 """Shows that a history is being written; what it gives is called after each of the `STEPS`, from any thread."""
@@ -37,7 +34,9 @@ _TOLD: Final[dict[Standing, str]] = {
 
 def patient(config: Config) -> Config:
     """A configuration whose database may take long over one transaction."""
-    return replace(config, limits=replace(config.limits, write_wait_seconds_max=SECONDS_MAX))
+    # All of it is one transaction, which on a slow machine takes longer than a server's may.
+    limits = config.limits
+    return replace(config, limits=replace(limits, write_wait_seconds_max=limits.history_seconds_max))
 
 
 async def begin_with_history(db: Database, config: Config, showing: Showing, *, now: int | None = None) -> str:
@@ -61,7 +60,7 @@ async def begin_with_history(db: Database, config: Config, showing: Showing, *, 
     with showing() as step:
         standing = await write_past(db, first_day * DAY_MS, story, actor=OPERATOR, on_slice=step)
     usage = UsageStore(db, config.limits)
-    for _ in range(_CATCH_UPS_MAX):  # what is left then is added up by the server's own job
+    for _ in range(config.limits.history_catch_ups_max):  # what is left then is added up by the server's own job
         if await usage.catch_up():
             break
     return _TOLD[standing]

@@ -11,6 +11,8 @@ import msgspec
 from app.rules.advice_facts import DRIFT_PERCENT, DRIFT_UNITS_MIN, RECENT_PART
 from app.rules.usage import Used, margin_percent, together
 
+LARGE_LOSS_PERCENT: Final = 1
+"""A loss of so much of all revenue needs somebody at once; a smaller one is to be watched."""
 SPIKE_FACTOR: Final = 2
 SPIKE_COUNT_MIN: Final = 20
 """Events that a week needs to be a spike: from two to four is none."""
@@ -38,12 +40,22 @@ class EventSpan(msgspec.Struct, frozen=True):
         return margin_percent(self.revenue_nanos, self.used.cost_nanos)
 
     @property
+    def loss_nanos(self) -> int:
+        """By how much it cost more than it earned, in billionths of a US dollar; 0 where that is not known."""
+        return 0 if self.revenue_in else max(0, self.used.cost_nanos - self.revenue_nanos)
+
+    @property
     def unit_cost_nanos(self) -> int | None:
         """What one of the units cost whose cost is known, in billionths of a US dollar."""
         return self.used.cost_nanos // self.used.costed if self.used.costed > 0 else None
 
 
 NOTHING: Final = EventSpan(Used(), 0, {})
+
+
+def is_large_loss(loss_nanos: int, revenue_nanos: int) -> bool:
+    """Whether an event's loss is large beside what all events earned."""
+    return loss_nanos > 0 and loss_nanos * 100 >= LARGE_LOSS_PERCENT * revenue_nanos
 
 
 class Margin(msgspec.Struct, frozen=True):
@@ -53,18 +65,23 @@ class Margin(msgspec.Struct, frozen=True):
     covers_percent: float | None
 
 
-def margin_of(spans: Iterable[EventSpan]) -> Margin:
+def margin_of(spans: Iterable[EventSpan], beside: EventSpan) -> Margin:
     """The margin of several events together.
 
     An event of which no cost is known would count as pure profit, so it is left out. With money in currencies without
     a rate nothing is known.
+
+    Args:
+        spans: each event's.
+        beside: what was earned otherwise, by events that are not told apart too: it is not covered.
+
     """
     whole = [*spans]
     costed = [span for span in whole if span.used.costed or span.used.cost_nanos]
     if not costed or any(span.revenue_in for span in costed):
         return Margin(None, None)
     revenue = sum(span.revenue_nanos for span in costed)
-    of_all = sum(span.revenue_nanos for span in whole)
+    of_all = sum(span.revenue_nanos for span in whole) + beside.revenue_nanos
     return Margin(
         percent=margin_percent(revenue, sum(span.used.cost_nanos for span in costed)),
         covers_percent=None if of_all <= 0 else round(min(100.0, revenue * 100 / of_all), 1),

@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
+from app.config import LIMITS
 from app.errors import Internal
 from app.rules.costs import Cost
 from app.rules.operations import Operation
@@ -35,7 +36,6 @@ Standing = Literal["fresh", "has_past", "in_use"]
 """Whether a ledger may be given a past: it has one already, or anything of its own that it was not made with."""
 
 _MARK: Final = "past"
-_WALLETS_CACHED_MAX: Final = 1_000
 _SEEDED: Final = "version = 1 AND actor IS NULL"
 """Prices and packs that a ledger is made with, which nobody has set."""
 _IN_USE: Final = " UNION ALL ".join(
@@ -129,7 +129,7 @@ def _standing() -> Script[Standing]:
 
 def _written(db: Database, catalogue: Catalogue, story: Story, actor: str, on_slice: Callable[[], None]) -> Script[int]:
     """Writes each slice; gives when the last began."""
-    cache = WalletCache(_WALLETS_CACHED_MAX)
+    cache = WalletCache(LIMITS.history_wallets_cached_max)
     results: Sequence[Result] | None = None
     at = 0
     while True:

@@ -151,9 +151,16 @@ class UsageStore:
         return entries, {(row[0], row[1]): Worth(row[2], row[3]) for row in worths}
 
     async def largest(
-        self, since: int, until: int, grouping: Grouping, customer_id: str | None, most: int
+        self,
+        since: int,
+        until: int,
+        grouping: Grouping,
+        customer_id: str | None,
+        most: int,
+        *,
+        by: Literal["credits", "cost_nanos"] = "credits",
     ) -> list[str]:
-        """The names of the groups that were charged the most credits between two whole hours.
+        """The names of the groups that were charged the most, or cost the most, between two whole hours.
 
         Args:
             since: milliseconds since 1970.
@@ -161,11 +168,12 @@ class UsageStore:
             grouping: what is added up apart.
             customer_id: of one wallet alone.
             most: how many.
+            by: what counts.
 
         """
         query, values = self._parts([(since, until)], grouping, customer_id, None)
         rows = await self._db.fetch_all(
-            f"SELECT name FROM ({query}) AS parts GROUP BY name ORDER BY sum(credits * 1.0) DESC, name LIMIT :most",
+            f"SELECT name FROM ({query}) AS parts GROUP BY name ORDER BY sum({by} * 1.0) DESC, name LIMIT :most",
             {**values, "most": most},
         )
         return [row[0] for row in rows]

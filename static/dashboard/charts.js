@@ -190,9 +190,9 @@ function figure({ title, frame, legend, asTable, asCsv }) {
 }
 
 /** A line of a few values, which says nothing that is not said beside it. */
-export function spark(values, kind = "") {
+export function spark(values) {
   const known = values.filter((value) => value !== null);
-  const svg = draw("svg", { class: `spark ${kind}`, viewBox: "0 0 96 24", width: 96, height: 24, "aria-hidden": "true" });
+  const svg = draw("svg", { class: "spark", viewBox: "0 0 96 24", width: 96, height: 24, "aria-hidden": "true" });
   if (known.length < 2) return svg;
   const [low, high] = [Math.min(...known), Math.max(...known)];
   const y = (value) => (high === low ? 12 : 21 - (18 * (value - low)) / (high - low));

@@ -99,9 +99,11 @@ export function addRows(node, columns, rows) {
   }
 }
 
+let cards = 0;
+
 /** A card with a heading, what belongs beside it, and what is in it. */
 export function card(title, { beside = null, note = null, class: className = "" } = {}, ...inside) {
-  const id = `card-${title.toLowerCase().replace(/[^a-z0-9]+/g, "-")}`;
+  const id = `card-${(cards += 1)}`;
   return make(
     "section",
     { class: `card panel ${className}`, "aria-labelledby": id },

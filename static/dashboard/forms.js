@@ -98,15 +98,15 @@ const withoutName = (said) => said.replace(/^[\w.[\]]+: (\w+)/, (_, word) => (/^
  * @param onSubmit gets the values by name; what it throws is said at the field that the server names
  * @param kind `bad` for what cannot be undone
  */
-export function dialog({ title, note = null, parts = [], submit = null, kind = "primary", wide = false, close = submit ? "Cancel" : "Close", onSubmit = async () => {}, more = [], stays = false, onClose = () => {} }) {
+export function dialog({ title, note = null, parts = [], submit = null, kind = "primary", wide = false, onSubmit = async () => {}, more = [], stays = false, onClose = () => {} }) {
   const heading = make("h2", { id: `dialog-${(fields += 1)}` }, title);
   const said = make("p", { class: "error", role: "alert" });
-  const cancel = make("button", { type: "button", class: "button" }, close);
+  const cancel = make("button", { type: "button", class: "button" }, submit ? "Cancel" : "Close");
   const go = submit && make("button", { type: "submit", class: `button ${kind}` }, submit);
   const inputs = parts.filter((part) => "value" in part && "fail" in part);
   const form = make(
     "form",
-    { method: "dialog", noValidate: false },
+    { method: "dialog" },
     heading,
     note && make("p", { class: "note" }, note),
     parts.map((part) => part.node ?? part),

@@ -38,7 +38,8 @@ let address = null;
  */
 async function show({ quietly = false, anew = false } = {}) {
   if (!isSignedIn()) return;
-  coming.abort();
+  if (shown.signal.aborted) quietly = false; // there is nothing that could stay meanwhile
+  if (coming !== shown) coming.abort();
   coming = new AbortController();
   const mine = coming;
   if (!quietly) shown.abort();
@@ -92,7 +93,7 @@ for (const type of ["keydown", "pointerdown"]) addEventListener(type, () => (act
 
 function fail(title, error) {
   const again = button("Try again", () => show(), "primary");
-  $("view").replaceChildren(make("div", { class: "view" }, make("h1", { tabIndex: -1 }, title), make("section", { class: "card panel failed", role: "alert" }, make("h2", {}, "This could not be read"), make("p", {}, wordsOf(error)), again)));
+  $("view").replaceChildren(make("div", { class: "view" }, make("h1", { tabIndex: -1 }, title), make("section", { class: "card panel", role: "alert" }, make("h2", {}, "This could not be read"), make("p", {}, wordsOf(error)), again)));
 }
 
 /* ---------- Signing in ---------- */
@@ -174,7 +175,8 @@ window.addEventListener("hashchange", () => {
 });
 setInterval(() => {
   const idle = document.activeElement === document.body || document.activeElement?.tagName === "H1";
-  if (document.visibilityState === "visible" && idle && !document.querySelector("dialog") && route().name === "overview") show({ quietly: true });
+  const isLookedInto = document.querySelector("dialog, .as-table:not([hidden])") !== null;
+  if (document.visibilityState === "visible" && idle && !isLookedInto && route().name === "overview") show({ quietly: true });
 }, REFRESH_MS);
 
 isSignedIn() ? open(false) : showSignIn();

@@ -15,8 +15,6 @@ const EVENTS_SHOWN = 8;
 const MARGINS_SHOWN = 8;
 const TOP = 40;
 const TARGET_MARGIN_PERCENT = 50;
-/** A loss of less than this share of all revenue is to be watched; a larger one needs somebody now. */
-const LOSS_PERCENT = 1;
 const IN_KINDS = ["top_up", "grant", "adjustment", "reversal", "dispute_reversal", "refund"];
 const OUT_KINDS = ["expiry", "refund", "dispute", "void", "adjustment"];
 
@@ -63,7 +61,7 @@ export async function overview(root, { parameters, signal }) {
       { class: "grid" },
       whole("Credits out by event", "w8", [usage, flows], () => creditsOut(usage, flows, interval, labels)),
       whole("Margin by event", "w4", [events], () => marginCard(events.events)),
-      whole("Events", "w8", [events], () => eventsCard(events.events, days)),
+      whole("Events", "w8", [events], () => eventsCard(events, days)),
       whole("Balances", "w4", [low], () => balances(now, low)),
       whole("Credits in", "w6", [flows], () => creditsIn(flows, interval)),
       whole("Top-up revenue against credits issued", "w6", [flows], () => moneyCard(flows, interval)),
@@ -76,25 +74,14 @@ export async function overview(root, { parameters, signal }) {
 const named = ({ label, event }) => (label === event ? event : `${label} (${event})`);
 const priceOf = ({ event }) => to("prices", [], { event });
 
-/** What an event loses, in dollars: since its price was changed, where it was; null where that is not known. */
-function lossOf(event) {
-  if (event.repriced_at !== null) {
-    const margin = event.margin_since_repriced_percent;
-    return margin === null || margin >= 0 ? 0 : null;
-  }
-  const isKnown = event.cost_usd !== null && !Object.keys(event.revenue_in).length;
-  return isKnown ? Number(event.cost_usd) - Number(event.revenue_usd) : 0;
-}
-
 /** What is wrong or may become so: `[kind, words, address]`, the worst first. */
 function attention({ now, events, advice, endpoints }) {
   const found = [];
-  const revenue = (events ?? []).reduce((total, { revenue_usd: earned }) => total + Number(earned), 0);
-  const losing = (events ?? []).map((event) => [event, lossOf(event)]).filter(([, loss]) => loss === null || loss > 0);
-  for (const [event, loss] of losing.sort(([, one], [, other]) => (other ?? 0) - (one ?? 0))) {
-    const kind = loss === null || loss * 100 >= LOSS_PERCENT * revenue ? "bad" : "wait";
-    const said = loss === null ? `its margin is ${words.percent(event.margin_since_repriced_percent)} since its price was changed` : `it earned ${words.usd(event.revenue_usd)} and cost ${words.usd(event.cost_usd)} in 30 days`;
-    found.push([kind, `${named(event)} loses money: ${said}.`, priceOf(event)]);
+  const losing = (events ?? []).filter(({ loss_usd: loss }) => Number(loss) > 0).sort((one, other) => Number(other.loss_usd) - Number(one.loss_usd));
+  for (const event of losing) {
+    const since = event.repriced_at !== null && event.count_since_repriced !== null;
+    const said = since ? `it cost ${words.usd(event.loss_usd)} more than it earned since its price was changed` : `it earned ${words.usd(event.revenue_usd)} and cost ${words.usd(event.cost_usd)} in 30 days`;
+    found.push([event.is_large_loss ? "bad" : "wait", `${named(event)} loses money: ${said}.`, priceOf(event)]);
   }
   if (now.in_debt_wallets) found.push(["bad", `${words.plural(now.in_debt_wallets, "wallet is in debt and owes", "wallets are in debt and owe")} ${words.plural(now.credits_owed, "credit")}.`, to("wallets", [], { state: "in_debt" })]);
   for (const endpoint of endpoints.webhook_endpoints ?? []) {
@@ -232,19 +219,19 @@ function marginCard(events) {
   return card("Margin by event", { class: "w4", note }, bands({ rows, target: TARGET_MARGIN_PERCENT, from: -100, to: 100, href: (event) => priceOf({ event }) }), make("p", { class: "scale faint" }, make("span", {}, "−100 %"), make("span", {}, "0"), make("span", {}, "100 %")));
 }
 
-function eventsCard(events, days) {
+function eventsCard({ events, credits_of_others: others }, days) {
   const rows = events.slice(0, EVENTS_SHOWN).map((one) => {
-    const loses = (lossOf(one) ?? 1) > 0;
+    const loses = Number(one.loss_usd) > 0;
     const marks = [one.is_spike && pill("Spike", "wait"), one.is_drifting && pill(`Cost ${words.change(one.unit_cost_change_percent)}`, one.unit_cost_change_percent > 0 ? "bad" : "good"), loses && pill("Loses money", "bad")].filter(Boolean);
     const unitCost = one.unit_cost_now_usd ?? one.weeks.findLast(({ unit_cost_usd: cost }) => cost !== null)?.unit_cost_usd ?? null;
     return make(
       "li",
       {},
-      make("div", { class: "what" }, make("span", {}, make("a", { href: priceOf(one) }, make("b", {}, one.label)), " ", make("code", { class: "faint" }, one.event)), marks.length > 0 && make("span", { class: "marks" }, marks)),
+      make("div", {}, make("span", {}, make("a", { href: priceOf(one) }, make("b", {}, one.label)), " ", make("code", { class: "faint" }, one.event)), marks.length > 0 && make("span", { class: "marks" }, marks)),
       spark(one.weeks.map(({ credits }) => credits)),
       make("div", { class: "number right" }, make("b", {}, words.compact(one.credits)), make("span", { class: "faint small" }, words.change(one.change_percent))),
       make("div", { class: "number right" }, make("span", {}, words.usd(unitCost)), make("span", { class: "faint small" }, "a unit costs")),
     );
   });
-  return card("Events", { class: "w8", note: `Credits of ${days} days against as long before, by week, and what a unit costs now.`, beside: link(to("usage"), "All figures") }, rows.length ? make("ul", { class: "events" }, rows) : nothing("No event was metered in this time."));
+  return card("Events", { class: "w8", note: `Credits of ${days} days against as long before, by week, and what a unit costs now.`, beside: link(to("usage"), "All figures") }, rows.length ? make("ul", { class: "events" }, rows) : nothing("No event was metered in this time."), others > 0 && make("p", { class: "note" }, `${words.compact(others)} credits of other events are not looked at one by one.`));
 }

@@ -30,7 +30,7 @@ export async function prices(root, { parameters, signal, again }) {
     again();
   };
   root.append(
-    make("header", { class: "top" }, make("div", {}, make("h1", { tabIndex: -1 }, "Prices"), make("p", { class: "faint" }, "Each change makes a version; what was charged keeps the one that priced it.")), make("div", { class: "actions" }, button("New price", () => priceDialog(null, null, changed, inForce), "primary"))),
+    make("header", { class: "top" }, make("div", {}, make("h1", { tabIndex: -1 }, "Prices"), make("p", { class: "faint" }, "Each change makes a version; what was charged keeps the one that priced it.")), make("div", { class: "actions" }, button("New price", () => priceDialog(null, null, changed, [...inForce, ...upcoming]), "primary"))),
     make("div", { class: "grid" }, make("div", { class: "w7 column" }, pricesCard(inForce, upcoming, events, changed), costsCard(costs, inForce, changed)), make("div", { class: "w5 column" }, advice)),
   );
   const sought = parameters.get("event");
@@ -61,7 +61,6 @@ function pricesCard(inForce, upcoming, events, changed) {
   const rows = inForce.map((price) => {
     const used = going.get(price.event);
     const next = upcoming.filter(({ event }) => event === price.event);
-    const latest = Math.max(price.version, ...next.map(({ version }) => version));
     const repriced = used?.repriced_at != null;
     const margin = (repriced ? used.margin_since_repriced_percent : used?.margin_percent) ?? null;
     return [
@@ -70,7 +69,7 @@ function pricesCard(inForce, upcoming, events, changed) {
       used ? words.compact(used.credits) : "0",
       make("span", { class: "stacked" }, make("span", { class: margin !== null && margin < 0 ? "bad" : "" }, words.percent(margin)), repriced && make("span", { class: "faint small" }, used.count_since_repriced ? "at this price" : "no use at it yet")),
       make("span", { class: "stacked" }, named(button(`v${price.version}`, () => priceHistory(price, changed), "slim"), `History, now v${price.version}, of ${nameOf(price.event)}`), next.map(({ effective_at: at }) => pill(`new ${words.ago(at)}`, "wait"))),
-      named(button("Edit", () => priceDialog(price, latest, changed), "slim"), `Edit ${nameOf(price.event)}`),
+      named(button("Edit", () => editPrice(price.event, changed), "slim"), `Edit ${nameOf(price.event)}`),
     ];
   });
   const beginning = upcoming.filter(({ event }) => !inForce.some((price) => price.event === event));
@@ -96,12 +95,18 @@ function priceOf({ credits, label, minimum, per_model: models, tiers, effective_
   return body;
 }
 
+/** Edits the price as it is now; what is saved follows the newest of its versions, whatever became of that. */
+async function editPrice(event, changed) {
+  const { versions } = await ask(path("prices", event, "versions"));
+  priceDialog(versions.find(({ status }) => status === "in_force") ?? versions[0], versions[0].version, changed);
+}
+
 /**
  * @param price the one in force, null for a new one
  * @param latest the newest version, which may be scheduled
- * @param inForce the prices that there are, of which a new one is none
+ * @param known the prices that there are, of which a new one is none
  */
-function priceDialog(price, latest, changed, inForce = []) {
+function priceDialog(price, latest, changed, known = []) {
   const result = make("div", { class: "simulated", role: "status" });
   const event = price ? null : field({ name: "event", label: "Event", required: true, maxlength: 100, hint: "Such as chat.reply; * is the flat rate of what has no price of its own." });
   const parts = [
@@ -137,7 +142,7 @@ function priceDialog(price, latest, changed, inForce = []) {
     ],
     async onSubmit(given) {
       const name = nameOfEvent(given);
-      if (inForce.some(({ event: known }) => known === name)) throw new Refused(400, { code: "invalid_request", message: "It has a price already: edit that one.", field: "event" });
+      if (known.some((one) => one.event === name)) throw new Refused(400, { code: "invalid_request", message: "It has a price already: edit that one.", field: "event" });
       await send("PUT", path("prices", name), { ...priceOf(given), expected_version: latest });
       changed(given.effective_at ? `The price of ${nameOf(name)} is scheduled.` : `The price of ${nameOf(name)} is in force.`);
     },
@@ -181,11 +186,12 @@ function costsCard(costs, inForce, changed) {
     named(button("Edit", () => costDialog(cost.event, cost, changed), "slim"), `Edit the cost of ${nameOf(cost.event)}`),
   ]);
   const without = inForce.filter(({ event }) => !costs.some((cost) => cost.event === event)).map(({ event }) => event);
-  const add = button("New cost", () => costDialog(null, null, changed, without), "slim");
+  const add = button("New cost", () => costDialog(null, null, changed, without, costs), "slim");
   return card("Provider costs", { beside: add, note: "What a unit costs you where an event’s own cost_usd does not say it. Customers never see one." }, rows.length ? table("Provider costs", columns, rows) : nothing("None are known: events say their own, or have no margin."));
 }
 
-function costDialog(event, cost, changed, without = []) {
+/** @param known the costs that there are, of which a new one is none */
+function costDialog(event, cost, changed, without = [], known = []) {
   dialog({
     title: event ? `Cost of ${nameOf(event)}` : "New cost",
     submit: "Save",
@@ -196,6 +202,7 @@ function costDialog(event, cost, changed, without = []) {
     ].filter(Boolean),
     async onSubmit({ event: given, cost_usd, per_model: models }) {
       const name = event ?? given;
+      if (known.some((one) => one.event === name)) throw new Refused(400, { code: "invalid_request", message: "It has a cost already: edit that one.", field: "event" });
       await send("PUT", path("costs", name), { cost_usd, per_model: Object.fromEntries(models), expected_version: cost?.version ?? null });
       changed(`The cost of ${nameOf(name)} is saved. Events from now on carry it.`);
     },

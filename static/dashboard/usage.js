@@ -1,8 +1,8 @@
 /** What was used: by event, model or customer, or within one customer by member, over time. */
 
-import { ask, query } from "./ask.js";
+import { Refused, ask, query } from "./ask.js";
 import { bars, largest } from "./charts.js";
-import { button, card, download, link, make, nothing, table } from "./elements.js";
+import { button, card, download, link, make, nothing, table, tell } from "./elements.js";
 import { to } from "./router.js";
 import { SPANS, daysOf, spanOf } from "./spans.js";
 import * as words from "./words.js";
@@ -57,7 +57,15 @@ export async function usage(root, { parameters, signal }) {
   const chart = () =>
     bars({ title: heading, labels: periods.map((of) => words.period(of, interval)), names: periods.map((of, place) => `${words.periodInFull(of, interval)}${place === last ? ", so far" : ""}`), sofar: last, series: largest(series), unit: "credits", height: 260, stack: true });
   if (series.length) root.append(card(heading, {}, chart()));
-  const save = button("CSV by period", async () => download("usage.csv", await ask(`/v1/usage${asked}`, { accept: "text/csv", signal }).catch(() => ask(`/v1/usage${shown}`, { accept: "text/csv", signal }))), "slim");
+  const csv = (of) => ask(`/v1/usage${of}`, { accept: "text/csv", signal });
+  const save = button("CSV by period", async () => {
+    const file = await csv(asked).catch((error) => {
+      if (!(error instanceof Refused) || error.facts.field !== "interval") throw error;
+      tell(`There are too many for one file: it has the ${TOP} largest, and all others together.`);
+      return csv(shown);
+    });
+    download("usage.csv", file);
+  }, "slim");
   root.append(card("Totals", { beside: save }, figuresOf(found, group, title, nameOf)));
 }
 
@@ -73,13 +81,15 @@ function together(rows, group) {
   return [...found.values()].sort((one, other) => Number(one.others) - Number(other.others) || other.credits - one.credits);
 }
 
-const empty = () => ({ count: 0, reversed: 0, credits: 0, paid: 0, cost: null, revenue: 0, other: new Map() });
+const empty = () => ({ count: 0, reversed: 0, credits: 0, paid: 0, quantity: 0, costed: 0, cost: null, revenue: 0, other: new Map() });
 
 function add(one, row) {
   one.count += row.count;
   one.reversed += row.reversed;
   one.credits += row.credits;
   one.paid += row.paid_credits;
+  one.quantity += row.quantity;
+  one.costed += row.costed;
   one.revenue += Number(row.revenue_usd);
   if (row.cost_usd !== null) one.cost = (one.cost ?? 0) + Number(row.cost_usd);
   for (const [currency, amount] of Object.entries(row.revenue_in)) one.other.set(currency, (one.other.get(currency) ?? 0) + Number(amount));
@@ -87,16 +97,16 @@ function add(one, row) {
 
 function figuresOf(found, group, title, nameOf) {
   const linked = (one) => (group === "customer" && !one.others ? link(to("wallets", [one.name]), one.name) : one.name === null ? make("span", { class: "faint" }, nameOf(one)) : nameOf(one));
-  const figures = ({ count, reversed, credits, paid, cost, revenue, other }, withMargin = true) => {
+  const figures = ({ count, reversed, credits, paid, quantity, costed, cost, revenue, other }) => {
     const currencies = [...other].map(([currency, amount]) => `${words.number(Math.round(amount * 100) / 100)} ${currency.toUpperCase()}`);
-    const margin = !withMargin || cost === null || currencies.length || revenue <= 0 ? null : Math.round(((revenue - cost) * 1000) / revenue) / 10;
-    const loses = cost !== null && !currencies.length && cost > revenue;
-    return [words.number(count), words.number(reversed), words.number(credits), words.number(paid), words.usd(cost), [words.usd(revenue), ...currencies].join(" + "), make("span", { class: loses && withMargin ? "bad" : "" }, words.percent(margin))];
+    // What has no known cost would count as profit, so there is no margin of it.
+    const known = cost !== null && costed >= quantity && !currencies.length;
+    const margin = known && revenue > 0 ? Math.round(((revenue - cost) * 1000) / revenue) / 10 : null;
+    return [words.number(count), words.number(reversed), words.number(credits), words.number(paid), words.usd(cost), [words.usd(revenue), ...currencies].join(" + "), make("span", { class: known && cost > revenue ? "bad" : "" }, words.percent(margin))];
   };
   const columns = [{ name: title }, ...["Events", "Reversed", "Credits", "Paid credits", "Cost", "Revenue", "Margin"].map((name) => ({ name, number: true }))];
   const all = empty();
   for (const { rows } of found) for (const row of rows) add(all, row);
-  // Where a cost is unknown the margin of all together would be too high, so it is left to the overview.
-  const rows = [...found.map((one) => [linked(one), ...figures(one)]), [make("b", {}, "All"), ...figures(all, false)]];
+  const rows = [...found.map((one) => [linked(one), ...figures(one)]), [make("b", {}, "All"), ...figures(all)]];
   return table("Totals", columns, rows);
 }

@@ -43,21 +43,27 @@ export async function wallet(root, { parts, parameters, signal, again }) {
   const balance = balanceCard();
   const grants = make("div", { class: "w8 column" });
   const others = make("div", { class: "w12 column" });
+  const doing = make("span", {});
+  /** What somebody is at just now stays as it is. */
+  const put = (place, ...inside) => place.contains(document.activeElement) || place.replaceChildren(...inside.filter(Boolean));
   function show({ one, members, holds }) {
-    state.replaceChildren(marks(one));
+    put(state, marks(one));
+    put(doing, actions(one, changed));
     balance.settings(one);
-    grants.replaceChildren(grantsCard(customer, one.grants, changed));
-    others.replaceChildren(...[members.length && membersCard(customer, members, changed), holds.length && holdsCard(customer, holds, changed)].filter(Boolean));
+    put(grants, grantsCard(customer, one.grants, changed));
+    put(others, members.length && membersCard(customer, members, changed), holds.length && holdsCard(customer, holds, changed));
   }
   show(first);
   balance.show(first.one);
   root.append(
-    make("header", { class: "top" }, make("div", {}, back, make("h1", { tabIndex: -1 }, first.one.name ?? customer, " ", state), make("p", { class: "faint" }, make("code", {}, customer), ` since ${words.time(first.one.created_at)} · `, link(to("usage", [], { customer }), "Usage"))), actions(first.one, changed)),
+    make("header", { class: "top" }, make("div", {}, back, make("h1", { tabIndex: -1 }, first.one.name ?? customer, " ", state), make("p", { class: "faint" }, make("code", {}, customer), ` since ${words.time(first.one.created_at)} · `, link(to("usage", [], { customer }), "Usage"))), doing),
     make("div", { class: "grid" }, balance.node, grants, ledger.node, others, bought.checkouts.length ? paymentsCard(bought.checkouts, changed) : ""),
   );
+  let asked = 0;
   follow(customer, signal, balance, async () => {
+    const mine = (asked += 1);
     const now = await standing();
-    if (now !== null && !grants.contains(document.activeElement) && !others.contains(document.activeElement)) show(now);
+    if (now !== null && mine === asked) show(now);
     await ledger.refresh();
   });
 }
@@ -95,7 +101,12 @@ async function follow(customer, signal, balance, moved) {
             seen = state.version;
           },
           onStatus: (status) => balance.tell(status),
-          onError: ({ code }) => code === "token_expired" && later("open", 0, open),
+          onError({ code }) {
+            if (code !== "token_expired") return;
+            clearTimeout(timers.get("open")); // as after a sleep, which the timer slept through too
+            timers.delete("open");
+            later("open", RETRY_MS, open);
+          },
         });
       }
       later("open", RENEW_MS, open);
@@ -147,6 +158,8 @@ function balanceCard() {
 
 /* ---------- What it has ---------- */
 
+const firstOf = (rows) => (rows.length < LISTED_MAX ? null : `The first ${LISTED_MAX}; the API has them all.`);
+
 function grantsCard(customer, grants, changed) {
   const columns = [{ name: "Grant" }, { name: "Left", number: true }, { name: "Of", number: true }, { name: "From" }, { name: "" }];
   const rows = grants.map((grant) => [
@@ -170,7 +183,7 @@ async function ledgerCard(customer, chosen, signal) {
   const read = async (cursor = null) => {
     const mine = (asked += 1);
     goesBack = cursor !== null;
-    const page = await ask(`${address}${query({ kind: kind.value, limit: LEDGER_PAGE, cursor })}`, { signal });
+    const page = await ask(`${address}${query({ kind: kind.value, limit: LEDGER_PAGE, cursor })}`, { signal }).finally(() => (goesBack = goesBack && mine !== asked));
     if (mine !== asked) return; // another kind was chosen, or the newest are being read
     const rows = page.entries.map(entryRow);
     const more = page.next_cursor ? make("p", { class: "more" }, button("Older", () => read(page.next_cursor))) : "";
@@ -207,12 +220,12 @@ const entryRow = (entry) => [
 function membersCard(customer, members, changed) {
   const columns = [{ name: "Member" }, { name: "Today", number: true }, { name: "This week", number: true }, { name: "This month", number: true }, { name: "Held", number: true }, { name: "Limit" }, { name: "" }];
   const rows = members.map((one) => [one.member, words.number(one.spent.day), words.number(one.spent.week), words.number(one.spent.month), words.number(one.held), one.spend_limit ? `${words.number(one.spend_limit.credits)} a ${one.spend_limit.per}` : "none", named(button("Limit", () => memberDialog(customer, one, changed), "slim"), `Limit ${one.member}`)]);
-  return card("Members", {}, table("Members", columns, rows));
+  return card("Members", { note: firstOf(members) }, table("Members", columns, rows));
 }
 
 function holdsCard(customer, holds, changed) {
   const rows = holds.map((hold) => [hold.event ?? hold.label, words.number(hold.credits), hold.member ?? "–", words.time(hold.created_at), words.ago(hold.expires_at), button("Release", () => releaseDialog(customer, hold, changed), "slim")]);
-  return card("Open holds", {}, table("Open holds", [{ name: "For" }, { name: "Credits", number: true }, { name: "Member" }, { name: "Since" }, { name: "Runs out" }, { name: "" }], rows));
+  return card("Open holds", { note: firstOf(holds) }, table("Open holds", [{ name: "For" }, { name: "Credits", number: true }, { name: "Member" }, { name: "Since" }, { name: "Runs out" }, { name: "" }], rows));
 }
 
 const PAID = new Map([
@@ -234,5 +247,5 @@ function paymentsCard(bought, changed) {
     const money = (amount) => words.money({ [one.currency]: amount });
     return [one.pack, words.number(one.credits + one.bonus_credits), money(one.amount_paid ?? one.amount), one.amount_refunded ? money(one.amount_refunded) : "–", pill(said, kind), words.time(one.created_at), refundable ? named(button("Refund", () => refundDialog(one, changed), "slim"), `Refund ${money(one.amount_paid)} of ${words.time(one.created_at)}`) : ""];
   });
-  return card("Payments", { class: "w12" }, table("Payments", [{ name: "Pack" }, { name: "Credits", number: true }, { name: "Amount", number: true }, { name: "Refunded", number: true }, { name: "State" }, { name: "At" }, { name: "" }], rows));
+  return card("Payments", { class: "w12", note: firstOf(bought) }, table("Payments", [{ name: "Pack" }, { name: "Credits", number: true }, { name: "Amount", number: true }, { name: "Refunded", number: true }, { name: "State" }, { name: "At" }, { name: "" }], rows));
 }

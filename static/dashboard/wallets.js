@@ -18,7 +18,7 @@ export async function wallets(root, { parameters, signal }) {
   const text = make("input", { class: "input", type: "search", id: "search", placeholder: "Part of an id or a name", value: parameters.get("query") ?? "", autocomplete: "off", spellcheck: "false", maxLength: 255 });
   const state = make("select", { class: "input slim", id: "state", "aria-label": "State" }, STATES.map(([of, name]) => make("option", { value: of, selected: of === (parameters.get("state") ?? "") }, name)));
   const found = make("p", { class: "faint small", role: "status" });
-  let asked = 0;
+  let asking = new AbortController();
   let count = 0;
 
   function keep() {
@@ -28,9 +28,9 @@ export async function wallets(root, { parameters, signal }) {
   }
 
   async function read(cursor = null) {
-    const mine = (asked += 1);
-    const page = await ask(`/v1/wallets${query({ query: text.value.trim(), state: state.value, limit: PAGE, cursor })}`, { signal });
-    if (mine !== asked) return; // what was typed since is asked for by now
+    asking.abort(); // what was typed since is asked for instead
+    asking = new AbortController();
+    const page = await ask(`/v1/wallets${query({ query: text.value.trim(), state: state.value, limit: PAGE, cursor })}`, { signal: AbortSignal.any([signal, asking.signal]) });
     const rows = page.wallets.map(row);
     count = (cursor ? count : 0) + rows.length;
     found.textContent = count ? `${words.plural(count, "wallet")}${page.next_cursor ? " so far" : ""}` : "";

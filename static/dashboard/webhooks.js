@@ -12,8 +12,8 @@ const COLUMNS = [{ name: "Type" }, { name: "Customer" }, { name: "State" }, { na
 
 export async function webhooks(root, { signal, again }) {
   const { webhook_endpoints: endpoints } = await ask("/v1/webhook-endpoints", { signal });
-  const changed = (said, kind) => {
-    tell(said, kind);
+  const changed = (said) => {
+    tell(said);
     again();
   };
   const sent = await Promise.all(endpoints.map((endpoint) => endpointCard(endpoint, signal, changed)));

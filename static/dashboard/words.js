@@ -46,8 +46,8 @@ export function money(amounts) {
 }
 
 /** How many minor units one unit of a currency has, as Stripe counts them. */
-export function minorUnits(currency) {
-  const shown = formatMoney(10 ** 9, currency, LOCALE).replace(/[^\d.]/g, "");
+function minorUnits(currency) {
+  const shown = formatMoney(10 ** 9, currency, LOCALE).replace(/[^\d.]|\.(?=.*\.)/g, "");
   return Math.round(10 ** 9 / Number(shown));
 }
 

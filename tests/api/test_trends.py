@@ -43,10 +43,18 @@ def test_flows_have_every_period_and_each_kind(api: httpx.Client, customer: str)
     flows = read(api, "/v1/flows")
     assert (flows["interval"], flows["complete"]) == ("day", True)
     assert len(flows["rows"]) in (31, 32)  # 30 days that begin and end within one
-    *before, today = flows["rows"]
-    assert today["credits_in"] == {"grant": 1_000, "reversal": 25}
-    assert today["credits_out"] == {"event": 33, "adjustment": 5}
-    assert all(row["credits_in"] == row["credits_out"] == row["top_up_revenue"] == {} for row in before)
+    moved: dict[str, int] = {}
+    for row in flows["rows"]:  # of two days, where midnight was between
+        assert row["top_up_revenue"] == {}
+        for name in ("credits_in", "credits_out"):
+            for kind, credits in row[name].items():
+                moved[f"{kind} {name}"] = moved.get(f"{kind} {name}", 0) + credits
+    assert moved == {
+        "grant credits_in": 1_000,
+        "reversal credits_in": 25,
+        "event credits_out": 33,
+        "adjustment credits_out": 5,
+    }
     overview = read(api, "/v1/overview")
     assert overview["credits_in"] - overview["credits_out"] == 1_000 - 8
 
@@ -68,6 +76,8 @@ def test_events_tell_how_they_go(api: httpx.Client, customer: str) -> None:
         "repriced_at": None,
         "count_since_repriced": None,
         "margin_since_repriced_percent": None,
+        "loss_usd": "0",
+        "is_large_loss": False,
         "cost_usd": "2",
         "revenue_usd": "3.2",
         "revenue_in": {},
@@ -129,9 +139,10 @@ def test_a_price_that_changed_is_judged_by_what_came_after_it(timed: TimedServer
 
     charge(api, customer, "agent.run", cost_usd="1")  # of 50 cents
     assert (going()["margin_percent"], going()["repriced_at"]) == (-100.0, None)
+    assert (going()["loss_usd"], going()["is_large_loss"]) == ("0.5", True)
     changed = api.put("/v1/prices/agent.run", json={"credits": 100}).raise_for_status().json()
     assert (going()["repriced_at"], going()["count_since_repriced"]) == (changed["effective_at"], 0)
-    assert going()["margin_since_repriced_percent"] is None
+    assert (going()["margin_since_repriced_percent"], going()["loss_usd"]) == (None, "0")
     timed.move(hours=2)
     charge(api, customer, "agent.run", cost_usd="1")  # of 2 dollars
     row = going()

@@ -300,6 +300,16 @@ def test_what_has_no_known_cost_is_no_profit(api: httpx.Client, customer: str) -
     assert api.get("/v1/overview").json()["margin_percent"] == 80.0
 
 
+def test_events_that_are_not_told_apart_are_no_profit_either(new_server: StartServer, tmp_path: Path) -> None:
+    with new_server(**with_limits(tmp_path, usage_groups_max=1)).client() as api:
+        give(api, "ada", 1_000, usd_value="20")
+        charge(api, "ada", "agent.run", cost_usd="0.25")  # of 50 cents
+        charge(api, "ada", cost_usd="0.01")  # 16 cents
+        overview = api.get("/v1/overview").json()
+    assert (overview["revenue_usd"], overview["cost_usd"]) == ("0.66", "0.26")
+    assert (overview["margin_percent"], overview["margin_covers_percent"]) == (50.0, 75.8)
+
+
 def test_wallets_in_debt_and_frozen_are_counted(api: httpx.Client, customer: str) -> None:
     for name in ("in_debt", "empty", "frozen"):
         api.post("/v1/wallets", json={"customer_id": name}).raise_for_status()

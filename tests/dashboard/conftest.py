@@ -23,7 +23,7 @@ REFUSED = r"Failed to load resource: the server responded with a status of 4"
 
 @pytest.fixture(scope="session")
 def year(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A demo with a year of history, whose agents rest. No test changes what another one reads."""
+    """A demo with a year of history, whose agents rest. What one test changes another one does not count on."""
     folder = tmp_path_factory.mktemp("year")
     running = ServerProcess(folder, "demo --history", CHARGLY_WEBHOOK_PRIVATE_TARGETS="true").start()
     with running.client() as api:

@@ -272,6 +272,20 @@ async def test_older_entries_come_beneath(open_view: OpenView, api: httpx.Client
     await expect(page.get_by_role("button", name="Older")).to_have_count(0)
 
 
+async def test_a_wallet_stays_live_where_the_rest_cannot_be_read(
+    open_view: OpenView, api: httpx.Client, customer: str
+) -> None:
+    page = await open_view(f"wallets/{customer}", expected=r"net::ERR_FAILED")
+    await expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    await page.route(f"**/v1/wallets/{customer}/members**", lambda route: route.abort())
+    await page.get_by_role("button", name="Grant credits").click()
+    await form(page).get_by_label("Credits").fill("10")
+    await press(page, "Grant")
+    await expect(page.locator("#told")).to_contain_text("What is shown may be old")
+    grant(api, customer, 1_000)
+    await expect(page.locator(".balance")).to_have_text("1,110")
+
+
 # ---------- Prices ----------
 
 
@@ -380,6 +394,10 @@ async def test_a_price_is_scheduled_withdrawn_and_ended(open_view: OpenView, api
     await form(page).get_by_role("button", name="Withdraw").click()
     await expect(form(page)).to_have_count(0)
     assert [one for one in api.get("/v1/prices").json()["upcoming"] if one["event"] == event] == []
+    await row_of(page, event).get_by_role("button", name=f"Edit {event}").click()
+    await form(page).get_by_label("Credits for one unit").fill("8")
+    await press(page, "Save")  # it follows the version that was withdrawn
+    assert api.get(f"/v1/prices/{event}").json()["version"] == 3
     await row_of(page, event).get_by_role("button", name="History").click()
     await form(page).get_by_role("button", name="End this price").click()
     await press(page, "End")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.rules.event_trends import NOTHING, EventSpan, Margin, event_trend, margin_of
+from app.rules.event_trends import NOTHING, EventSpan, Margin, event_trend, is_large_loss, margin_of
 from app.rules.usage import Used
 
 NANOS = 10**9
@@ -83,9 +83,27 @@ def test_a_cost_out_of_nothing_has_no_percentage() -> None:
 
 def test_a_margin_is_of_what_has_a_known_cost() -> None:
     costed, unknown = span(4, cost=2, revenue=10), span(9, revenue=30)
-    assert margin_of([costed, unknown]) == Margin(percent=80.0, covers_percent=25.0)
-    assert margin_of([unknown]) == Margin(None, None)
-    assert margin_of([]) == Margin(None, None)
-    assert margin_of([span(4, cost=2)]) == Margin(None, None)  # it earned nothing, and no share of nothing
-    assert margin_of([costed, span(1, cost=1, revenue=1, euros=True)]) == Margin(None, None)
-    assert margin_of([costed, span(1, revenue=30, euros=True)]) == Margin(percent=80.0, covers_percent=25.0)
+    assert margin_of([costed, unknown], NOTHING) == Margin(percent=80.0, covers_percent=25.0)
+    assert margin_of([unknown], NOTHING) == Margin(None, None)
+    assert margin_of([], NOTHING) == Margin(None, None)
+    assert margin_of([span(4, cost=2)], NOTHING) == Margin(None, None)  # it earned nothing, and no share of nothing
+    assert margin_of([costed, span(1, cost=1, revenue=1, euros=True)], NOTHING) == Margin(None, None)
+    assert margin_of([costed, span(1, revenue=30, euros=True)], NOTHING) == Margin(percent=80.0, covers_percent=25.0)
+    assert margin_of([costed], span(1, revenue=30)) == Margin(percent=80.0, covers_percent=25.0)
+
+
+@pytest.mark.parametrize(
+    ("one", "loss", "is_large"),
+    [
+        (span(4, cost=3, revenue=2), 1, True),
+        (span(4, cost=3), 3, True),  # it earned nothing
+        (span(4, cost=2, revenue=2), 0, False),
+        (span(4, revenue=2), 0, False),  # no cost is known
+        (span(4, cost=3, revenue=2, euros=True), 0, False),  # and who knows how many euros
+    ],
+)
+def test_a_loss_is_what_it_cost_more_than_it_earned(one: EventSpan, loss: int, *, is_large: bool) -> None:
+    assert one.loss_nanos == loss * NANOS
+    assert is_large_loss(one.loss_nanos, 100 * NANOS) is is_large
+    assert not is_large_loss(NANOS, 101 * NANOS)
+    assert not is_large_loss(0, 0)
