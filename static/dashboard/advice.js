@@ -95,11 +95,14 @@ function facts(given) {
 
 const inWords = (name) => name.replaceAll("_", " ").replace(/\busd\b/, "in USD").replace(/\bpercent\b/, "%");
 
-/** A fact that is a list, such as what each model costs: a row for each, a column for what they have. */
+const PARTS = new Map([["all", "All units"], ["mix", "The mix of all"], ["merge", "Together"]]);
+
+/** A fact that is a list, such as what each model costs: a column for each, a row for what they have. */
 function tableOf(name, parts) {
-  const columns = [...new Set(parts.flatMap((part) => Object.keys(part)))];
-  const rows = parts.map((part) => columns.map((column) => (part[column] === null || part[column] === undefined ? "–" : String(part[column]))));
-  return make("div", {}, make("h3", {}, inWords(name)), table(inWords(name), columns.map((column, at) => ({ name: inWords(column), number: at > 0 })), rows, { plain: true }));
+  const named = ({ model, event, of }) => model ?? event ?? PARTS.get(of) ?? of;
+  const facts = [...new Set(parts.flatMap((part) => Object.keys(part)))].filter((fact) => !["model", "event", "of"].includes(fact));
+  const rows = facts.map((fact) => [inWords(fact), ...parts.map((part) => String(part[fact] ?? "–"))]);
+  return table(inWords(name), [{ name: inWords(name) }, ...parts.map((part) => ({ name: named(part), number: true }))], rows, { plain: true });
 }
 
 function none(withheld) {
