@@ -132,9 +132,9 @@ def other(host_api: httpx.Client) -> str:
     return new_customer(host_api, 7)
 
 
-def resting_demo(folder: Path, **env: str) -> Iterator[ServerProcess]:
+def resting_demo(folder: Path, command: str = "demo", **env: str) -> Iterator[ServerProcess]:
     """A demo whose agents rest."""
-    running = ServerProcess(folder, "demo", **env).start()
+    running = ServerProcess(folder, command, **env).start()
     with running.client() as api:
         api.put("/demo/autoplay", json={"running": False, "speed": "slow"}).raise_for_status()
     yield running

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import httpx
 import pytest
-from browser.conftest import OpenPage, axe, chromium, node, open_page
+from browser.conftest import OpenPage, axe, chromium, node, open_page, resting_demo
 from serving import ADMIN_KEY, ServerProcess
 from webhooks.receiver import Receiver
 
@@ -24,12 +24,7 @@ REFUSED = r"Failed to load resource: the server responded with a status of 4"
 @pytest.fixture(scope="session")
 def year(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A demo with a year of history, whose agents rest. What one test changes another one does not count on."""
-    folder = tmp_path_factory.mktemp("year")
-    running = ServerProcess(folder, "demo --history", CHARGLY_WEBHOOK_PRIVATE_TARGETS="true").start()
-    with running.client() as api:
-        api.put("/demo/autoplay", json={"running": False, "speed": "slow"}).raise_for_status()
-    yield running
-    running.stop()
+    yield from resting_demo(tmp_path_factory.mktemp("year"), "demo --history", CHARGLY_WEBHOOK_PRIVATE_TARGETS="true")
 
 
 @pytest.fixture

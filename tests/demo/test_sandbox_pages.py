@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from browser.conftest import OpenPage, chromium, open_page
+from browser.conftest import OpenPage, chromium, open_page, resting_demo
 from serving import ServerProcess
 
 if os.environ.get("CHARGLY_TESTS_NEED_ALL") != "1":
@@ -31,11 +31,7 @@ new MutationObserver(() => {
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A demo whose agents rest, and whose checkouts take promotion codes."""
-    running = ServerProcess(tmp_path_factory.mktemp("pages"), "demo", CHARGLY_PROMOTION_CODES="true").start()
-    with running.client() as api:
-        api.put("/demo/autoplay", json={"running": False, "speed": "slow"}).raise_for_status()
-    yield running
-    running.stop()
+    yield from resting_demo(tmp_path_factory.mktemp("pages"), CHARGLY_PROMOTION_CODES="true")
 
 
 @pytest.fixture
