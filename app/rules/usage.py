@@ -103,6 +103,18 @@ def together(parts: Iterable[Used]) -> Used:
     )
 
 
+def without(whole: Used, parts: Iterable[Used]) -> Used:
+    """What is left of sums without some of their parts; the least and the most that a unit cost are not known of it."""
+    taken = together(parts)
+    return Used(
+        **{
+            name: getattr(whole, name) - getattr(taken, name)
+            for name in Used.__struct_fields__
+            if name not in _LEAST_AND_MOST
+        }
+    )
+
+
 class Flow(msgspec.Struct, gc=False):
     """Credits that came in and went out by entries of one kind."""
 

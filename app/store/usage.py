@@ -16,7 +16,7 @@ from msgspec.structs import astuple
 from app.config import Limits
 from app.errors import InvalidRequest, Unavailable
 from app.rules.periods import DAY_MS
-from app.rules.usage import Flow, Key, Used, UsedEntry, flows_of, together, used_by
+from app.rules.usage import Flow, Key, Used, UsedEntry, flows_of, together, used_by, without
 from app.rules.wallet import QUIET_KINDS, Entry
 from app.rules.worth import Worth
 from app.store import schema
@@ -200,6 +200,8 @@ class UsageStore:
             InvalidRequest: there are more rows than one answer has.
 
         """
+        if grouping == "customer" and customer_id is None and names is not None:
+            return await self._of_customers(periods, names)
         query, values = self._parts(periods, grouping, customer_id, names)
         most = rows_max or self._limits.usage_rows_max
         rows = await self._db.fetch_all(
@@ -213,6 +215,24 @@ class UsageStore:
                 field="interval",
             )
         return [(row[0], row[1], row[2], _used(row, 3)) for row in map(_plain, rows)]
+
+    async def _of_customers(self, periods: Sequence[tuple[int, int]], names: Sequence[str]) -> list[GroupUse]:
+        """A report of some customers by their own rows, and of all others as what is left of the sums of all.
+
+        Very many others are not gone through so. What is added up meanwhile counts as theirs.
+        """
+        values = {"periods": _encode(periods).decode(), "names": _encode([[name] for name in names]).decode()}
+        rows = await self._db.fetch_all(_customers(self._db.dialect), values)
+        named = [(row[0], row[1], row[2], _used(row, 3)) for row in map(_plain, rows)]
+        theirs: dict[tuple[int, str], list[Used]] = {}
+        for begins, _, currency, used in named:
+            theirs.setdefault((begins, currency), []).append(used)
+        whole = await self.report(periods, "event", None, ())
+        others = [
+            (begins, OTHERS, currency, without(used, theirs.get((begins, currency), ())))
+            for begins, _, currency, used in whole
+        ]
+        return sorted([*named, *(one for one in others if one[3] != Used())], key=lambda one: one[:3])
 
     def _parts(
         self,
@@ -455,6 +475,18 @@ def _of_all(dialect: Dialect, columns: str) -> str:
         f"SELECT {begins} AS begins, {columns} FROM {dialect.json_values(f':{table}')} AS part"
         f" JOIN usage_{table} AS u ON u.{time} >= {since} AND u.{time} < {until}"
         for table, time in (("days", "day"), ("hours", "hour"))
+    )
+
+
+@cache
+def _customers(dialect: Dialect) -> str:
+    """Each named customer's rows by its own key, however many others there are."""
+    starts, ends = _BOUNDS
+    return (
+        f"SELECT {starts}, u.customer_id, u.currency, {_added_up('u.')}"
+        f" FROM {dialect.json_values(':periods')} AS period CROSS JOIN {dialect.json_values(':names')} AS named"
+        f" JOIN usage_of_wallets AS u ON u.customer_id = named.value ->> 0 AND u.hour >= {starts} AND u.hour < {ends}"
+        " GROUP BY 1, 2, 3"
     )
 
 

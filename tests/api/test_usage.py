@@ -263,6 +263,26 @@ def test_the_largest_groups_stand_by_themselves(api: httpx.Client, customer: str
         assert error_of(api.get("/v1/usage", params={"top": top}), 400, "invalid_request")["field"] == "top"
 
 
+def test_the_largest_customers_stand_by_themselves(api: httpx.Client) -> None:
+    """All others are what is left of everyone's sums: by currency, with what is beside all events, and no less."""
+    for name, times in (("ada", 3), ("bob", 2), ("cid", 1), ("dan", 1)):
+        api.post("/v1/wallets", json={"customer_id": name}).raise_for_status()
+        api.patch(f"/v1/wallets/{name}", json={"overdraft_limit": 100}).raise_for_status()
+        for _ in range(times):
+            charge(api, name, cost_usd="0.1")
+        give(api, name, 500, usd_value="10")  # which pays the debt: earned beside all events
+        charge(api, name, "agent.run", member="m")
+    every = {row["customer"]: row for row in usage(api, group_by="customer", interval="month")}
+    [ada, others] = usage(api, group_by="customer", interval="month", top="1")
+    assert ada == every.pop("ada")
+    assert (others["customer"], others["others"]) == (None, True)
+    for name in ("count", "quantity", "credits", "paid_credits", "costed"):
+        assert others[name] == sum(row[name] for row in every.values()), name
+    for name in ("cost_usd", "revenue_usd"):
+        assert Decimal(others[name]) == sum(Decimal(row[name]) for row in every.values()), name
+    assert usage(api, group_by="customer", interval="month", top="4") == [ada, *every.values()]
+
+
 def test_more_groups_than_an_answer_has_can_be_had_by_the_largest(new_server: StartServer, tmp_path: Path) -> None:
     with new_server(**with_limits(tmp_path, usage_rows_max=6)).client() as api:
         give(api, "ada", 1_000)
