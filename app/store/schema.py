@@ -26,7 +26,7 @@ from app.config import BALANCE_MAX
 APPLICATION_ID: Final = 0x43484752
 """`CHGR` in SQLite's header: a file with another one is not ours."""
 
-REVISION: Final = "0011"
+REVISION: Final = "0012"
 """The newest migration, which makes the tables what they are below."""
 
 GRANT_LIVE: Final = "(remaining > 0 OR next_at IS NOT NULL)"
@@ -296,6 +296,14 @@ usage_of_wallets = _table(
     *_usage_sums(),
     PrimaryKeyConstraint("customer_id", "hour", "event", "model", "member", "currency"),
     Index("usage_of_wallets_by_hour", "hour"),
+)
+
+usage_of_customers = _table(
+    "usage_of_customers",
+    _whole("month"),
+    _text("customer_id"),
+    _whole("credits"),
+    PrimaryKeyConstraint("month", "customer_id"),
 )
 
 credit_flows = _table(

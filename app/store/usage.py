@@ -15,7 +15,7 @@ from msgspec.structs import astuple
 
 from app.config import Limits
 from app.errors import InvalidRequest, Unavailable
-from app.rules.periods import DAY_MS
+from app.rules.periods import DAY_MS, window_end, window_start
 from app.rules.usage import Flow, Key, Used, UsedEntry, flows_of, together, used_by, without
 from app.rules.wallet import QUIET_KINDS, Entry
 from app.rules.worth import Worth
@@ -162,6 +162,8 @@ class UsageStore:
     ) -> list[str]:
         """The names of the groups that were charged the most, or cost the most, between two whole hours.
 
+        Customers are told by what they were charged.
+
         Args:
             since: milliseconds since 1970.
             until: the same.
@@ -171,7 +173,10 @@ class UsageStore:
             by: what counts.
 
         """
-        query, values = self._parts([(since, until)], grouping, customer_id, None)
+        if grouping == "customer" and customer_id is None and by == "credits":
+            query, values = _customers_charged(self._db.dialect), _whole_months(since, until)
+        else:
+            query, values = self._parts([(since, until)], grouping, customer_id, None)
         rows = await self._db.fetch_all(
             f"SELECT name FROM ({query}) AS parts GROUP BY name ORDER BY sum({by} * 1.0) DESC, name LIMIT :most",
             {**values, "most": most},
@@ -343,6 +348,12 @@ def _write(
         # In the order of their keys: two processes that write the same rows wait for each other in turn.
         by_key = sorted(rows.items(), key=itemgetter(0))
         yield from _upsert(dialect, table).statements([(*key, *_bounded(used)) for key, used in by_key])
+    months: dict[tuple[int, str], int] = {}
+    for key, used in sums.items():
+        of = window_start("month", key.hour), key.customer_id
+        months[of] = months.get(of, 0) + used.credits
+    charged = sorted((*of, max(-_SUM_MAX, min(credits, _SUM_MAX))) for of, credits in months.items())
+    yield from _upsert_months(dialect).statements(charged)
     moved = sorted((hour, kind, *_bounded(flow)) for (hour, kind), flow in flows.items())
     yield from _upsert_flows(dialect).statements(moved)
 
@@ -418,6 +429,12 @@ def _upsert(dialect: Dialect, name: str) -> Insert:
 
 
 @cache
+def _upsert_months(dialect: Dialect) -> Insert:
+    conflict = f" ON CONFLICT (month, customer_id) DO UPDATE SET credits = {_more('usage_of_customers', 'credits')}"
+    return Insert(dialect, schema.usage_of_customers, ("month", "customer_id", "credits"), conflict)
+
+
+@cache
 def _upsert_flows(dialect: Dialect) -> Insert:
     sums = Flow.__struct_fields__
     sets = ", ".join(f"{column} = {_more('credit_flows', column)}" for column in sums)
@@ -468,6 +485,17 @@ def _whole_days(periods: Iterable[tuple[int, int]]) -> dict[str, str]:
     return {"days": _encode(days).decode(), "hours": _encode(hours).decode()}
 
 
+def _whole_months(since: int, until: int) -> dict[str, Any]:
+    """A span by its whole months, from `first` until `last`, and by the hours before and after these."""
+    first, last = window_start("month", since), window_start("month", until)
+    if first < since:
+        first = window_end("month", since)
+    if first >= last:
+        return {"first": 0, "last": 0, "periods": _encode([(since, until)]).decode()}
+    hours = [part for part in ((since, first), (last, until)) if part[0] < part[1]]
+    return {"first": first, "last": last, "periods": _encode(hours).decode()}
+
+
 def _of_all(dialect: Dialect, columns: str) -> str:
     """A query of what `_whole_days` names: `begins`, when a period begins, and columns."""
     begins, since, until = (f"CAST(part.value ->> {place} AS bigint)" for place in range(3))
@@ -475,6 +503,17 @@ def _of_all(dialect: Dialect, columns: str) -> str:
         f"SELECT {begins} AS begins, {columns} FROM {dialect.json_values(f':{table}')} AS part"
         f" JOIN usage_{table} AS u ON u.{time} >= {since} AND u.{time} < {until}"
         for table, time in (("days", "day"), ("hours", "hour"))
+    )
+
+
+@cache
+def _customers_charged(dialect: Dialect) -> str:
+    """What each customer was charged in what `_whole_months` names: very many have very many hours."""
+    starts, ends = _BOUNDS
+    return (
+        "SELECT customer_id AS name, credits FROM usage_of_customers WHERE month >= :first AND month < :last"
+        f" UNION ALL SELECT u.customer_id, u.credits FROM {dialect.json_values(':periods')} AS period"
+        f" JOIN usage_of_wallets AS u ON u.hour >= {starts} AND u.hour < {ends}"
     )
 
 

@@ -33,6 +33,7 @@ GROWING = (
     "usage_hours",
     "usage_days",
     "usage_of_wallets",
+    "usage_of_customers",
 )
 """Tables that grow with customers and time. The others have a named limit."""
 THOSE_THAT_ARE_LOW = "SCAN wallets USING INDEX wallets_with_threshold"

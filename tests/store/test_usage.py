@@ -129,6 +129,50 @@ async def test_whole_days_and_the_hours_beside_them_are_each_added_up_once(ledge
             assert {row[:3]: row[3].cost_nanos for row in rows} == wanted
 
 
+async def test_the_largest_customers_of_any_span_are_found(ledger: Ledger) -> None:
+    """By their months and the hours beside these they are those that they are by their hours."""
+    chance = random.Random(5)
+    days = 100  # from January until April of 1970
+    written = {
+        Key(f"u{chance.randrange(12):02d}", chance.randrange(days * 24) * HOUR_MS, "a", "", "", ""): Used(
+            count=1, credits=chance.choice([1, 10, 100, -5])
+        )
+        for _ in range(600)
+    }
+    parts = [dict(list(written.items())[at::2]) for at in range(2)]
+    for some in parts:
+        await ledger.db.transact(lambda some=some: _write(ledger.db.dialect, [], some, {}))  # type: ignore[misc]
+    store = UsageStore(ledger.db, ledger.config.limits)
+    january, march = 0, 59 * 24
+    spans = [sorted(chance.sample(range(days * 24 + 1), 2)) for _ in range(40)]
+    for first, last in [*spans, [january, march], [january, days * 24], [31 * 24, march], [1, march - 1], [5, 6]]:
+        charged: dict[str, int] = {}
+        for key, used in written.items():
+            if first * HOUR_MS <= key.hour < last * HOUR_MS:
+                charged[key.customer_id] = charged.get(key.customer_id, 0) + used.credits
+        wanted = sorted(charged, key=lambda name: (-charged[name], name))
+        assert await store.largest(first * HOUR_MS, last * HOUR_MS, "customer", None, 12) == wanted
+        assert await store.largest(first * HOUR_MS, last * HOUR_MS, "customer", None, 3) == wanted[:3]
+
+
+async def test_an_upgrade_adds_up_the_months_that_there_were(ledger: Ledger) -> None:
+    for hour in (0, 30 * 24 + 23, 31 * 24, 400 * 24, 55 * 365 * 24):
+        some = {Key("u", hour * HOUR_MS, "a", model, "", ""): Used(count=1, credits=7) for model in ("", "m")}
+        await ledger.db.transact(lambda some=some: _write(ledger.db.dialect, [], some, {}))  # type: ignore[misc]
+    by_month = "SELECT * FROM usage_of_customers ORDER BY month, customer_id"
+    ours = [tuple(row[at] for at in range(3)) for row in await ledger.db.fetch_all(by_month)]
+    migration = importlib.import_module("app.store.migrations.versions.0012_customer_months")
+    filling = migration.filling("sqlite" if ledger.db.dialect.is_sqlite else "postgresql")
+
+    def script() -> Script[None]:
+        yield "DELETE FROM usage_of_customers", ()
+        yield filling, ()
+
+    await ledger.db.transact(script)
+    assert [tuple(row[at] for at in range(3)) for row in await ledger.db.fetch_all(by_month)] == ours
+    assert [row[2] for row in ours] == [28, 14, 14, 14]
+
+
 @pytest.mark.parametrize("sums", [[1, 10**12], [9 * 10**18, -9 * 10**18, 9 * 10**18 - 1, 5]], ids=["some", "huge"])
 async def test_an_upgrade_adds_up_the_days_that_there_were(ledger: Ledger, sums: list[int]) -> None:
     await write_hours(ledger, random.Random(3), sums)
