@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 BALANCE, PRICE, ACTIVITY, TOP_UP = ALL = ("chargly-balance", "chargly-price", "chargly-activity", "chargly-top-up")
 CORS = {"Access-Control-Allow-Origin": "*"}
 """What an answer needs that a test gives in the server's place."""
+WAIT_SECONDS_MAX = 10.0
 _HAS_HEARD = """(node, balance) => new Promise((done) => {
   const look = () => node.state?.balance === balance && done();
   node.addEventListener("chargly-change", look);
@@ -51,6 +53,13 @@ def set_price(api: httpx.Client, event: str, credits: int, **fields: Any) -> Non
 
 def change_wallet(api: httpx.Client, customer: str, **settings: Any) -> None:
     api.patch(f"/v1/wallets/{customer}", json=settings).raise_for_status()
+
+
+async def until(page: Page, expression: str) -> None:
+    """Waits until an expression is true in a page. What Playwright itself waits with, a page's CSP may bar."""
+    async with asyncio.timeout(WAIT_SECONDS_MAX):
+        while not await page.evaluate(expression):
+            await asyncio.sleep(0.02)
 
 
 async def set_attribute(element: Locator, name: str, value: str | None) -> None:

@@ -23,6 +23,7 @@ from browser.elements import (
     set_attribute,
     shows_rows,
     tag,
+    until,
 )
 from browser.host import Answer, Site
 from serving import ServerProcess, whole_ledger
@@ -154,7 +155,7 @@ async def test_a_checkout_that_comes_late_is_not_the_next_ones(
     await expect(page.locator(f"{BALANCE} .balance")).to_have_text("7")
     async with page.expect_response(CHECKOUTS):
         goes_on.set()
-    await page.wait_for_function("sessionStorage.length > 0")
+    await until(page, "sessionStorage.length > 0")
     await expect(note).to_have_text("")
     assert await page.evaluate("({ ...sessionStorage })") == {f"chargly {former}": "co_former"}
 
