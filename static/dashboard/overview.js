@@ -109,7 +109,8 @@ function verdict(known) {
   const needs = attention(known);
   const count = (kind) => needs.filter(([of]) => of === kind).length;
   const [bad, wait] = [count("bad"), count("wait")];
-  const title = bad ? `${words.plural(bad, "thing needs", "things need")} you now` : wait ? `Sound, with ${words.plural(wait, "thing")} to watch` : "All is well";
+  const rest = needs.length - bad;
+  const title = bad ? `${words.plural(bad, "thing needs", "things need")} you now${rest ? `, ${words.number(rest)} more to look at` : ""}` : wait ? `Sound, with ${words.plural(rest, "thing")} to look at` : "All is well";
   const order = ["bad", "wait", ""];
   const items = [...needs].sort(([one], [other]) => order.indexOf(one) - order.indexOf(other)).map(([kind, said, address]) => make("li", { class: kind }, make("a", { href: address }, said)));
   return make(

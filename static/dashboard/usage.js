@@ -66,7 +66,7 @@ export async function usage(root, { parameters, signal }) {
     });
     download("usage.csv", file);
   }, "slim");
-  root.append(card("Totals", { beside: save }, figuresOf(found, group, title, nameOf)));
+  root.append(card("Totals", { beside: save, note: "No margin is shown where the cost of some units is unknown." }, figuresOf(found, group, title, nameOf)));
 }
 
 /** Rows of all periods, added up by group, the largest first and all others last. */
