@@ -16,7 +16,7 @@ from msgspec.structs import astuple
 from app.config import Limits
 from app.errors import InvalidRequest, Unavailable
 from app.rules.periods import DAY_MS, window_end, window_start
-from app.rules.usage import Flow, Key, Used, UsedEntry, flows_of, together, used_by, without
+from app.rules.usage import Flow, Key, Used, UsedEntry, add, flows_of, used_by, without
 from app.rules.wallet import QUIET_KINDS, Entry
 from app.rules.worth import Worth
 from app.store import schema
@@ -359,10 +359,12 @@ def _write(
 
 
 def _merged(sums: Iterable[tuple[tuple[Any, ...], Used]]) -> dict[tuple[Any, ...], Used]:
-    """Sums by a key that several have."""
+    """Sums by a key that several of them have."""
     merged: dict[tuple[Any, ...], Used] = {}
     for key, used in sums:
-        merged[key] = together((merged[key], used)) if key in merged else used
+        if key not in merged:
+            merged[key] = Used()
+        add(merged[key], used)
     return merged
 
 
