@@ -233,9 +233,11 @@ async def read_overview(call: Call) -> Answer:
     since, until = whole_hours(*span_asked_for(call))
     usage = call.services.usage
     complete = await usage.catch_up()
-    flows = await usage.flows(since, until)
+    whole = [(since, until)]
+    flows = (await usage.flows_by(whole)).get(since, {})
+    money = (await usage.money_by(whole)).get(since, {})
     shown = await usage.largest(since, until, "event", None, call.services.config.limits.usage_groups_max)
-    found = await usage.report([(since, until)], "event", None, shown)
+    found = await usage.report(whole, "event", None, shown)
     spans = event_spans(found)
     used = _row(since, "event", "", _by_currency(found))
     apart = {event: by_start[since] for event, by_start in spans.items() if event not in (BESIDE_EVENTS, OTHERS)}
@@ -266,9 +268,7 @@ async def read_overview(call: Call) -> Answer:
             revenue_in=used.revenue_in,
             margin_percent=margin.percent,
             margin_covers_percent=margin.covers_percent,
-            top_up_revenue={
-                currency: paid - back for currency, (paid, back) in (await usage.money(since, until)).items()
-            },
+            top_up_revenue={currency: paid - back for currency, (paid, back) in money.items()},
             balances_at=rfc3339(standings.at),
             wallets=sum(standings.counts),
             low_wallets=standings.low,

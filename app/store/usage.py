@@ -284,23 +284,6 @@ class UsageStore:
             )
         return [(row[0], row[1], row[2], row[3], Used(*row[4:])) for row in map(_plain, rows)]
 
-    async def flows(self, since: int, until: int) -> dict[str, Flow]:
-        """How credits moved between two whole hours, by the kind of their entries."""
-        sums = ", ".join(_in_parts(name) for name in Flow.__struct_fields__)
-        query = f"SELECT kind, {sums} FROM credit_flows WHERE hour >= :since AND hour < :until GROUP BY kind"
-        rows = await self._db.fetch_all(query, {"since": since, "until": until})
-        return {row[0]: Flow(*(_whole(row, 1 + 2 * at) for at in range(3))) for row in rows}
-
-    async def money(self, since: int, until: int) -> dict[str, tuple[int, int]]:
-        """What was paid and what of it went back or is disputed, by currency, of purchases begun between two times."""
-        rows = await self._db.fetch_all(
-            "SELECT currency, CAST(sum(amount_paid) AS bigint),"
-            " CAST(sum(amount_refunded + amount_disputed) AS bigint) FROM checkouts"
-            " WHERE created_at >= :since AND created_at < :until AND amount_paid IS NOT NULL GROUP BY currency",
-            {"since": since, "until": until},
-        )
-        return {row[0]: (row[1], row[2]) for row in rows}
-
     async def flows_by(self, periods: Sequence[tuple[int, int]]) -> dict[int, dict[str, Flow]]:
         """How credits moved in each period, by when it begins and the kind of their entries."""
         sums = ", ".join(_in_parts(f"f.{name}") for name in Flow.__struct_fields__)
@@ -316,7 +299,7 @@ class UsageStore:
         return flows
 
     async def money_by(self, periods: Sequence[tuple[int, int]]) -> dict[int, dict[str, tuple[int, int]]]:
-        """As `money`, for each period by when it begins."""
+        """What was paid and what of it went back or is disputed, by currency, of purchases begun in each period."""
         starts, ends = _BOUNDS
         rows = await self._db.fetch_all(
             f"SELECT {starts}, c.currency, CAST(sum(c.amount_paid) AS bigint),"

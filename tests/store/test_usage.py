@@ -83,7 +83,7 @@ async def test_sums_that_a_column_cannot_hold_stop_nobody(ledger: Ledger) -> Non
         assert (used.count, used.cost_nanos, used.revenue_nanos) == (5, 2 * huge + 123, -2 * huge - 123)
     [(_, _, _, used)] = await store.report([(0, 2**45)], "event", None)
     assert used.cost_nanos == 2 * huge + 123
-    assert (await store.flows(0, 2**45))["event"].credits_in == 2 * huge + 123
+    assert (await store.flows_by([(0, 2**45)]))[0]["event"].credits_in == 2 * huge + 123
 
 
 KINDS = [("a", "", ""), ("a", "m", ""), ("a", "m", "usd"), ("b", "", "eur")]
